@@ -1,0 +1,178 @@
+//! A function's live configuration space: what the guest reads and writes, answered without the host.
+
+mod register;
+mod special;
+#[cfg(test)]
+mod tests;
+mod volatile;
+mod write;
+
+pub use volatile::Volatile;
+pub use write::WriteOutcome;
+
+use crate::{
+    Bar, BarIndex, Descriptor,
+    bytes::le16,
+    registers::{
+        COMMAND, COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MEMORY, STATUS,
+        STATUS_INTERRUPT,
+    },
+};
+use register::Registers;
+use special::Special;
+
+/// What an access reads where there is no register. Beyond a conventional function's 256 bytes the request is unsupported, and the
+/// host bridge answers all-ones (PCIe 4.0 section 2.3.2); this is also how software finds out that there are no more.
+const ABSENT: u8 = 0xff;
+
+/// The configuration space of one function, from power-on.
+///
+/// Reads and writes may have any offset and length. Nothing here waits, allocates or fails.
+#[derive(Clone, Debug)]
+pub struct ConfigSpace {
+    descriptor: Descriptor,
+    /// As the guest reads it, volatile bits aside.
+    image: Box<[u8]>,
+    /// BARs and the ROM register; `image` shows their values.
+    registers: Registers,
+    special: Special,
+    has_volatile: bool,
+}
+
+impl ConfigSpace {
+    /// The configuration space of a function that was just powered on.
+    #[must_use]
+    pub fn new(descriptor: &Descriptor) -> Self {
+        Self {
+            image: descriptor.config_image().into(),
+            registers: Registers::new(descriptor),
+            special: Special::find(descriptor.config_image()),
+            has_volatile: descriptor.volatile().iter().any(|&mask| mask != 0),
+            descriptor: descriptor.clone(),
+        }
+    }
+
+    /// What this is the configuration space of.
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Back to power-on: BARs without an address, decode and bus mastering off.
+    pub fn reset(&mut self) {
+        self.image.copy_from_slice(self.descriptor.config_image());
+        self.registers.reset();
+    }
+
+    /// Fills `out` with what stands at `offset`, and says where the host must be asked.
+    ///
+    /// Bytes beyond the end of the image read as all-ones. If the result is not empty, ask the host for those bytes and put its
+    /// answer in with [`Self::merge_volatile`].
+    #[inline]
+    pub fn read(&self, offset: u16, out: &mut [u8]) -> Volatile {
+        let offset = usize::from(offset);
+        let present = self.image.get(offset..).unwrap_or_default();
+        let present = &present[..present.len().min(out.len())];
+        let (known, absent) = out.split_at_mut(present.len());
+        known.copy_from_slice(present);
+        absent.fill(ABSENT);
+        if self.has_volatile {
+            Volatile::within(
+                &self.descriptor.volatile()[offset.min(self.image.len())..],
+                present.len(),
+            )
+        } else {
+            Volatile::NONE
+        }
+    }
+
+    /// Puts the volatile bits of `host`, the host's bytes at `offset`, into `out`, the local ones at the same `offset`.
+    pub fn merge_volatile(&self, offset: u16, out: &mut [u8], host: &[u8]) {
+        let masks = self.descriptor.volatile().get(usize::from(offset)..);
+        let masks = masks.unwrap_or_default();
+        for ((local, host), mask) in out.iter_mut().zip(host).zip(masks) {
+            *local = *local & !mask | host & mask;
+        }
+    }
+
+    /// The BAR's address as the guest programmed it, whether decode is enabled or not.
+    ///
+    /// `None` when there is no such BAR, or its address is 0 as at power-on: a guest that enables decode for the sake of another BAR
+    /// does not mean this one to cover its first page. The patterns that software writes to find out a BAR's size move nothing.
+    #[must_use]
+    pub fn bar_address(&self, index: BarIndex) -> Option<u64> {
+        let bar = self.descriptor.bar(index)?;
+        self.registers.bar_address(index, bar)
+    }
+
+    /// The expansion ROM's address as the guest programmed it, whether decode is enabled or not; `None` as for a BAR.
+    #[must_use]
+    pub fn rom_address(&self) -> Option<u64> {
+        self.registers.rom_address()
+    }
+
+    /// Whether the expansion ROM's own enable bit is set. [`Self::memory_enabled`] counts too.
+    #[must_use]
+    pub fn rom_enabled(&self) -> bool {
+        self.registers.rom_enabled()
+    }
+
+    /// The command register, as the guest reads it.
+    #[must_use]
+    pub fn command(&self) -> u16 {
+        le16(&self.image, COMMAND)
+    }
+
+    /// Whether the function answers port accesses: the command register says so and the function is in D0 (PCI PM 1.2 section 5.4).
+    #[must_use]
+    pub fn io_enabled(&self) -> bool {
+        self.active(COMMAND_IO)
+    }
+
+    /// Whether the function answers memory accesses: the command register says so and the function is in D0.
+    #[must_use]
+    pub fn memory_enabled(&self) -> bool {
+        self.active(COMMAND_MEMORY)
+    }
+
+    /// Whether the function may start transactions, DMA and MSI: the command register says so and the function is in D0.
+    #[must_use]
+    pub fn bus_master_enabled(&self) -> bool {
+        self.active(COMMAND_BUS_MASTER)
+    }
+
+    /// Whether the guest has turned INTx off.
+    #[must_use]
+    pub fn intx_disabled(&self) -> bool {
+        self.command() & COMMAND_INTX_DISABLE != 0
+    }
+
+    /// The power state's number, 0 (D0) to 3 (D3hot); 0 without power management.
+    #[must_use]
+    pub fn power_state(&self) -> u8 {
+        self.special.power_state(&self.image)
+    }
+
+    /// Shows in the status register whether the function has an INTx interrupt pending. This does not depend on whether INTx is
+    /// disabled (PCI 3.0 section 6.2.3).
+    pub fn set_interrupt_status(&mut self, pending: bool) {
+        let [bit, _] = STATUS_INTERRUPT.to_le_bytes();
+        if pending {
+            self.image[STATUS] |= bit;
+        } else {
+            self.image[STATUS] &= !bit;
+        }
+    }
+
+    /// The BARs that have an address, with it.
+    pub fn placed_bars(&self) -> impl Iterator<Item = (BarIndex, &Bar, u64)> {
+        self.descriptor.bars().filter_map(|(index, bar)| {
+            let address = self.registers.bar_address(index, bar)?;
+            Some((index, bar, address))
+        })
+    }
+
+    fn active(&self, bit: u16) -> bool {
+        self.command() & bit != 0 && self.power_state() == 0
+    }
+}

@@ -1,0 +1,69 @@
+//! Registers in capabilities whose writes mean more than bits in an image.
+
+use std::ops::Range;
+
+use crate::capability::{
+    self, EXPRESS_CONTROL, EXPRESS_FLR_BIT, MsiView, POWER_CONTROL, PowerView, express_has_flr, id,
+};
+
+/// A conventional function's advanced features (PCI Advanced Capabilities for Conventional PCI ECN): offsets in the capability.
+const ADVANCED_CAPABILITIES: usize = 3;
+const ADVANCED_CONTROL: usize = 4;
+const ADVANCED_FLR_CAPABLE: u8 = 1 << 1;
+const ADVANCED_INITIATE_FLR: u8 = 1 << 0;
+
+/// Where they are. All `None` in a function without capabilities.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Special {
+    /// Where a write of 1 starts a function-level reset: offset and bit.
+    flr: [Option<(usize, u8)>; 2],
+    power: Option<usize>,
+    pub(super) msi: Option<Range<usize>>,
+    pub(super) msix_control: Option<Range<usize>>,
+}
+
+impl Special {
+    /// Looks through a valid image.
+    pub(super) fn find(image: &[u8]) -> Self {
+        let find = |id| capability::find(image, id);
+        let express = find(id::PCI_EXPRESS)
+            .filter(|&at| express_has_flr(image, at))
+            .map(|at| (at + EXPRESS_CONTROL + 1, EXPRESS_FLR_BIT));
+        let advanced = find(id::ADVANCED_FEATURES)
+            .filter(|&at| image[at + ADVANCED_CAPABILITIES] & ADVANCED_FLR_CAPABLE != 0)
+            .map(|at| (at + ADVANCED_CONTROL, ADVANCED_INITIATE_FLR));
+        Self {
+            flr: [express, advanced],
+            power: find(id::POWER_MANAGEMENT),
+            msi: find(id::MSI).map(|at| at..at + MsiView::at(image, at).length()),
+            msix_control: find(id::MSIX).map(|at| at + 2..at + 4),
+        }
+    }
+
+    pub(super) fn power_state(&self, image: &[u8]) -> u8 {
+        self.power.map_or(0, |at| PowerView::at(image, at).state())
+    }
+
+    /// Whether `data`, written at `offset`, starts a function-level reset.
+    pub(super) fn starts_flr(&self, offset: usize, data: &[u8]) -> bool {
+        self.flr.iter().flatten().any(|&(at, bit)| {
+            let byte = at.checked_sub(offset).and_then(|i| data.get(i));
+            byte.is_some_and(|byte| byte & bit != 0)
+        })
+    }
+
+    /// After a write: puts back the power state `before` if the new one is not supported (PCI PM 1.2 section 3.2.4: the
+    /// write is discarded). Says whether the change resets the function.
+    pub(super) fn settle_power(&self, image: &mut [u8], before: u8) -> bool {
+        let Some(at) = self.power else {
+            return false;
+        };
+        let power = PowerView::at(image, at);
+        if !power.state_is_supported() {
+            let control = &mut image[at + POWER_CONTROL];
+            *control = *control & !0b11 | before;
+            return false;
+        }
+        before == 3 && power.state() == 0 && power.resets_on_power_up()
+    }
+}

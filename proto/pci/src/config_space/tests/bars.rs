@@ -1,0 +1,258 @@
+//! BARs and the ROM register.
+
+use proptest::prelude::*;
+
+use super::{bar_offset, config, read32, write32};
+use crate::{Bar, BarIndex, BarSet, ConfigSpace, DescriptorBuilder, WriteOutcome, registers::ROM};
+
+fn only(index: BarIndex) -> BarSet {
+    [index].into_iter().collect()
+}
+
+#[test]
+fn all_ones_reads_back_as_size_and_type() {
+    let mut config = config();
+    for (index, expected) in [
+        (BarIndex::B0, 0xffff_f000),
+        (BarIndex::B1, 0xffff_fff1),
+        (BarIndex::B2, 0xfff0_000c),
+        (BarIndex::B3, 0xffff_ffff),
+        (BarIndex::B4, 0xffff_f002),
+        (BarIndex::B5, 0),
+    ] {
+        let _ = write32(&mut config, bar_offset(index), u32::MAX);
+        assert_eq!(read32(&config, bar_offset(index)), expected, "BAR {index}");
+    }
+    let _ = write32(&mut config, ROM, 0xffff_fffe);
+    assert_eq!(read32(&config, ROM), 0xffff_f000);
+}
+
+#[test]
+fn sizing_a_placed_bar_moves_nothing() {
+    let mut config = config();
+    let outcome = write32(&mut config, bar_offset(BarIndex::B0), 0xe000_1000);
+    assert_eq!(outcome.bars_changed, only(BarIndex::B0));
+    for pattern in [u32::MAX, 0xffff_fff0, 0xffff_fffe, 0xffff_fffc, 0xffff_f800] {
+        let sized = write32(&mut config, bar_offset(BarIndex::B0), pattern);
+        assert_eq!(sized, WriteOutcome::default(), "{pattern:#x}");
+        assert_eq!(read32(&config, bar_offset(BarIndex::B0)), 0xffff_f000);
+        assert_eq!(config.bar_address(BarIndex::B0), Some(0xe000_1000));
+        let restored = write32(&mut config, bar_offset(BarIndex::B0), 0xe000_1000);
+        assert_eq!(restored, WriteOutcome::default());
+    }
+}
+
+#[test]
+fn bar64_below_4g_is_placed_by_its_low_half_alone() {
+    let mut config = config();
+    let outcome = write32(&mut config, bar_offset(BarIndex::B2), 0xfe10_0000);
+    assert_eq!(outcome.bars_changed, only(BarIndex::B2));
+    assert_eq!(config.bar_address(BarIndex::B2), Some(0xfe10_0000));
+    let high = write32(&mut config, bar_offset(BarIndex::B3), 0);
+    assert_eq!(high.bars_changed, BarSet::EMPTY);
+}
+
+#[test]
+fn bar64_above_4g_is_composed_of_both_halves() {
+    let mut config = config();
+    let _ = write32(&mut config, bar_offset(BarIndex::B2), 0xfe10_000c);
+    let outcome = write32(&mut config, bar_offset(BarIndex::B3), 0x12);
+    assert_eq!(outcome.bars_changed, only(BarIndex::B2));
+    assert_eq!(config.bar_address(BarIndex::B2), Some(0x12_fe10_0000));
+    assert_eq!(config.bar_address(BarIndex::B3), None);
+}
+
+#[test]
+fn both_halves_written_at_once_move_a_bar64_once() {
+    let mut config = config();
+    let outcome = config.write(0x18, &0x34_0010_0000_u64.to_le_bytes());
+    assert_eq!(outcome.bars_changed, only(BarIndex::B2));
+    assert_eq!(config.bar_address(BarIndex::B2), Some(0x34_0010_0000));
+}
+
+#[test]
+fn sizing_one_half_after_the_other_keeps_a_bar64_where_it_is() {
+    let mut config = config();
+    let _ = config.write(0x18, &0x34_0010_0000_u64.to_le_bytes());
+    for (half, address) in [(0x18, 0x0010_0000), (0x1c, 0x34)] {
+        assert_eq!(
+            write32(&mut config, half, u32::MAX).bars_changed,
+            BarSet::EMPTY
+        );
+        assert_eq!(
+            write32(&mut config, half, address).bars_changed,
+            BarSet::EMPTY
+        );
+    }
+    assert_eq!(config.bar_address(BarIndex::B2), Some(0x34_0010_0000));
+}
+
+#[test]
+fn a_bar_of_2g_at_2g_is_an_address_though_it_reads_like_a_size() {
+    let descriptor = DescriptorBuilder::new(1, 1)
+        .bar(BarIndex::B0, Bar::memory32(1 << 31))
+        .build()
+        .unwrap();
+    let mut config = ConfigSpace::new(&descriptor);
+    let _ = write32(&mut config, 0x10, u32::MAX);
+    assert_eq!(config.bar_address(BarIndex::B0), None);
+    let outcome = write32(&mut config, 0x10, 0x8000_0000);
+    assert_eq!(outcome.bars_changed, only(BarIndex::B0));
+    assert_eq!(config.bar_address(BarIndex::B0), Some(0x8000_0000));
+}
+
+#[test]
+fn a_bar_of_1t_has_no_writable_bits_in_its_low_half() {
+    let descriptor = DescriptorBuilder::new(1, 1)
+        .bar(BarIndex::B0, Bar::memory64(1 << 40))
+        .build()
+        .unwrap();
+    let mut config = ConfigSpace::new(&descriptor);
+    let _ = config.write(0x10, &[0xff; 8]);
+    assert_eq!(read32(&config, 0x10), 0b0100);
+    assert_eq!(read32(&config, 0x14), 0xffff_ff00);
+    let _ = config.write(0x10, &(3_u64 << 40).to_le_bytes());
+    assert_eq!(config.bar_address(BarIndex::B0), Some(3 << 40));
+}
+
+#[test]
+fn address_0_is_no_address() {
+    let mut config = config();
+    assert_eq!(config.bar_address(BarIndex::B0), None);
+    let _ = write32(&mut config, 0x10, 0xe000_0000);
+    let outcome = write32(&mut config, 0x10, 0);
+    assert_eq!(outcome.bars_changed, only(BarIndex::B0));
+    assert_eq!(config.bar_address(BarIndex::B0), None);
+}
+
+#[test]
+fn an_address_is_rounded_down_to_the_size() {
+    let mut config = config();
+    let _ = write32(&mut config, 0x10, 0xe000_1fff);
+    assert_eq!(config.bar_address(BarIndex::B0), Some(0xe000_1000));
+    assert_eq!(read32(&config, 0x10), 0xe000_1000);
+}
+
+#[test]
+fn a_byte_write_lands_on_its_own_byte() {
+    let mut config = config();
+    let _ = write32(&mut config, 0x10, 0xe000_1000);
+    let outcome = config.write(0x13, &[0xd0]);
+    assert_eq!(outcome.bars_changed, only(BarIndex::B0));
+    assert_eq!(config.bar_address(BarIndex::B0), Some(0xd000_1000));
+    let unmoved = config.write(0x10, &[0xff]);
+    assert_eq!(unmoved.bars_changed, BarSet::EMPTY);
+    assert_eq!(read32(&config, 0x10), 0xd000_1000);
+}
+
+#[test]
+fn registers_of_absent_bars_stay_0() {
+    let mut config = config();
+    let outcome = write32(&mut config, bar_offset(BarIndex::B5), 0xe000_0000);
+    assert_eq!(outcome, WriteOutcome::default());
+    assert_eq!(read32(&config, bar_offset(BarIndex::B5)), 0);
+}
+
+#[test]
+fn one_write_over_all_bars_reports_each_that_moved() {
+    let mut config = config();
+    let mut values = [0; 24];
+    for (at, address) in [(0, 0xe000_0000_u32), (4, 0xc000), (8, 0), (16, 0xd_0000)] {
+        values[at..at + 4].copy_from_slice(&address.to_le_bytes());
+    }
+    let outcome = config.write(0x10, &values);
+    let moved: Vec<_> = outcome.bars_changed.iter().collect();
+    assert_eq!(moved, [BarIndex::B0, BarIndex::B1, BarIndex::B4]);
+    assert_eq!(config.bar_address(BarIndex::B1), Some(0xc000));
+    assert_eq!(config.bar_address(BarIndex::B4), Some(0xd_0000));
+}
+
+#[test]
+fn the_rom_has_an_address_and_an_enable_bit() {
+    let mut config = config();
+    assert!(write32(&mut config, ROM, 0xfeb0_0000).rom_changed);
+    assert_eq!(config.rom_address(), Some(0xfeb0_0000));
+    assert!(!config.rom_enabled());
+    assert!(write32(&mut config, ROM, 0xfeb0_0001).rom_changed);
+    assert!(config.rom_enabled());
+    assert!(!write32(&mut config, ROM, 0xfeb0_07ff).rom_changed);
+    assert_eq!(read32(&config, ROM), 0xfeb0_0001);
+}
+
+#[test]
+fn sizing_the_rom_keeps_its_address() {
+    let mut config = config();
+    let _ = write32(&mut config, ROM, 0xfeb0_0000);
+    assert!(!write32(&mut config, ROM, 0xffff_f800).rom_changed);
+    assert_eq!(config.rom_address(), Some(0xfeb0_0000));
+}
+
+#[test]
+fn without_a_rom_its_register_stays_0() {
+    let descriptor = DescriptorBuilder::new(1, 1).build().unwrap();
+    let mut config = ConfigSpace::new(&descriptor);
+    assert!(!write32(&mut config, ROM, u32::MAX).rom_changed);
+    assert_eq!(read32(&config, ROM), 0);
+    assert!(!config.rom_enabled());
+}
+
+#[test]
+fn reset_forgets_addresses() {
+    let mut config = config();
+    let _ = write32(&mut config, 0x10, 0xe000_0000);
+    let _ = write32(&mut config, ROM, 0xfeb0_0001);
+    config.reset();
+    assert_eq!(config.placed_bars().count(), 0);
+    assert_eq!((config.rom_address(), config.rom_enabled()), (None, false));
+    assert_eq!(read32(&config, 0x18), 0b1100);
+}
+
+fn low(value: u64) -> u32 {
+    u32::try_from(value & 0xffff_ffff).unwrap()
+}
+
+fn any_bar() -> impl Strategy<Value = Bar> {
+    prop_oneof![
+        (2..=8_u32).prop_map(|log2| Bar::io(1 << log2)),
+        (4..=31_u32).prop_map(|log2| Bar::memory32(1 << log2)),
+        (4..=40_u32).prop_map(|log2| Bar::memory64(1 << log2)),
+        (4..=19_u32).prop_map(|log2| Bar::memory_below_1m(1 << log2)),
+    ]
+}
+
+proptest! {
+    /// What every firmware and kernel does: write a pattern to each half, read it, put the half back.
+    #[test]
+    fn sizing_tells_the_size_and_never_loses_the_base(
+        bar in any_bar(),
+        page in any::<u64>(),
+        pattern in prop::sample::select(vec![u32::MAX, 0xffff_fffe, 0xffff_fffc, 0xffff_fff0]),
+    ) {
+        let descriptor = DescriptorBuilder::new(1, 1).bar(BarIndex::B0, bar).build().unwrap();
+        let mut config = ConfigSpace::new(&descriptor);
+        // Below the top, where nothing can be placed.
+        let base = page & (bar.size_mask() >> 1) & bar.size_mask();
+        let _ = config.write(0x10, &base.to_le_bytes());
+        let placed = config.bar_address(BarIndex::B0);
+        prop_assert_eq!(placed, (base != 0).then_some(base));
+
+        let halves: &[usize] = if bar.is_64_bit() { &[0x10, 0x14] } else { &[0x10] };
+        let mut size_mask = 0;
+        for (i, &half) in halves.iter().enumerate() {
+            let old = read32(&config, half);
+            // Each asks for the size if it sets all bits of an address in this register.
+            let pattern = match half {
+                0x14 => u32::MAX,
+                _ => pattern | low(bar.size_mask()),
+            };
+            let outcome = write32(&mut config, half, pattern);
+            prop_assert!(outcome.bars_changed.is_empty());
+            prop_assert_eq!(config.bar_address(BarIndex::B0), placed);
+            size_mask |= u64::from(read32(&config, half)) << (32 * i);
+            let outcome = write32(&mut config, half, old);
+            prop_assert!(outcome.bars_changed.is_empty());
+        }
+        prop_assert_eq!(size_mask, bar.size_mask() | u64::from(bar.type_bits()));
+        prop_assert_eq!(config.bar_address(BarIndex::B0), placed);
+    }
+}
