@@ -1,0 +1,243 @@
+//! Descriptors on the wire and in code: [`decode`] makes a [`Descriptor`] of a [`v1::DeviceDescriptor`]; `From` goes back.
+
+use bytes::Bytes;
+use potemkin_pci::{
+    BarKind, BarParts, Descriptor, DescriptorError, DescriptorParts, InterruptParts, RangeParts,
+    WritePolicy,
+};
+
+use crate::v1;
+
+/// A descriptor message that is not valid. The message names the field and the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptorFieldError {
+    /// A BAR of a kind that this version does not know, or of none.
+    #[error("bars[{position}].kind: {value} is not a known kind of BAR")]
+    BarKind {
+        /// Position in the list.
+        position: usize,
+        /// The enum's number.
+        value: i32,
+    },
+    /// A write policy that this version does not know.
+    #[error("ranges[{position}].writes: {value} is not a known write policy")]
+    WritePolicy {
+        /// Position in the list.
+        position: usize,
+        /// The enum's number.
+        value: i32,
+    },
+    /// All numbers are known, but what they say is not valid.
+    #[error(transparent)]
+    Invalid(#[from] DescriptorError),
+}
+
+/// The descriptor that a message describes.
+///
+/// # Errors
+/// The first thing found wrong, named.
+pub fn decode(message: v1::DeviceDescriptor) -> Result<Descriptor, DescriptorFieldError> {
+    let interrupts = message.interrupts.unwrap_or_default();
+    let parts = DescriptorParts {
+        config_image: message.config_image.into(),
+        config_writable: message.config_writable.into(),
+        config_write_one_to_clear: message.config_write_one_to_clear.into(),
+        config_volatile: message.config_volatile.into(),
+        config_forwarded: message.config_forwarded.into(),
+        bars: all(&message.bars, bar)?,
+        rom: message.rom.into(),
+        ranges: all(&message.ranges, range)?,
+        interrupts: InterruptParts {
+            intx_pin: interrupts.intx_pin,
+            msi_vectors: interrupts.msi_vectors,
+            msix_vectors: interrupts.msix_vectors,
+        },
+    };
+    Ok(Descriptor::try_from(parts)?)
+}
+
+impl From<&Descriptor> for v1::DeviceDescriptor {
+    fn from(descriptor: &Descriptor) -> Self {
+        let parts = descriptor.to_parts();
+        Self {
+            config_image: parts.config_image.into(),
+            config_writable: parts.config_writable.into(),
+            config_write_one_to_clear: parts.config_write_one_to_clear.into(),
+            config_volatile: parts.config_volatile.into(),
+            config_forwarded: parts.config_forwarded.into(),
+            bars: parts.bars.iter().map(bar_message).collect(),
+            rom: Bytes::from(parts.rom),
+            ranges: parts.ranges.iter().map(range_message).collect(),
+            interrupts: Some(v1::Interrupts {
+                intx_pin: parts.interrupts.intx_pin,
+                msi_vectors: parts.interrupts.msi_vectors,
+                msix_vectors: parts.interrupts.msix_vectors,
+            }),
+        }
+    }
+}
+
+/// Converts each of a list, telling it its position.
+fn all<M, P>(
+    messages: &[M],
+    convert: impl Fn(usize, &M) -> Result<P, DescriptorFieldError>,
+) -> Result<Vec<P>, DescriptorFieldError> {
+    let numbered = messages.iter().enumerate();
+    numbered.map(|(i, message)| convert(i, message)).collect()
+}
+
+fn bar(position: usize, message: &v1::Bar) -> Result<BarParts, DescriptorFieldError> {
+    let value = message.kind;
+    let kind = match v1::BarKind::try_from(value) {
+        Ok(v1::BarKind::Io) => BarKind::Io,
+        Ok(v1::BarKind::Memory32) => BarKind::Memory32,
+        Ok(v1::BarKind::Memory64) => BarKind::Memory64,
+        Ok(v1::BarKind::MemoryBelow1m) => BarKind::MemoryBelow1M,
+        Ok(v1::BarKind::Unspecified) | Err(_) => {
+            return Err(DescriptorFieldError::BarKind { position, value });
+        }
+    };
+    Ok(BarParts {
+        index: message.index,
+        kind,
+        size: message.size,
+        prefetchable: message.prefetchable,
+    })
+}
+
+fn range(position: usize, message: &v1::RegisterRange) -> Result<RangeParts, DescriptorFieldError> {
+    let value = message.writes;
+    let writes = match v1::WritePolicy::try_from(value) {
+        Ok(v1::WritePolicy::Unspecified) => None,
+        Ok(v1::WritePolicy::Posted) => Some(WritePolicy::Posted),
+        Ok(v1::WritePolicy::NonPosted) => Some(WritePolicy::NonPosted),
+        Err(_) => return Err(DescriptorFieldError::WritePolicy { position, value }),
+    };
+    Ok(RangeParts {
+        bar: message.bar,
+        offset: message.offset,
+        length: message.length,
+        writes,
+        combining: message.combining,
+        doorbell: message.doorbell,
+        constant: message.constant,
+    })
+}
+
+fn bar_message(bar: &BarParts) -> v1::Bar {
+    let kind = match bar.kind {
+        BarKind::Io => v1::BarKind::Io,
+        BarKind::Memory32 => v1::BarKind::Memory32,
+        BarKind::Memory64 => v1::BarKind::Memory64,
+        BarKind::MemoryBelow1M => v1::BarKind::MemoryBelow1m,
+    };
+    v1::Bar {
+        index: bar.index,
+        kind: kind.into(),
+        size: bar.size,
+        prefetchable: bar.prefetchable,
+    }
+}
+
+fn range_message(range: &RangeParts) -> v1::RegisterRange {
+    let writes = match range.writes {
+        None => v1::WritePolicy::Unspecified,
+        Some(WritePolicy::Posted) => v1::WritePolicy::Posted,
+        Some(WritePolicy::NonPosted) => v1::WritePolicy::NonPosted,
+    };
+    v1::RegisterRange {
+        bar: range.bar,
+        offset: range.offset,
+        length: range.length,
+        writes: writes.into(),
+        combining: range.combining,
+        doorbell: range.doorbell,
+        constant: range.constant,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use potemkin_pci::{Bar, BarIndex, Capability, DescriptorBuilder, RegisterRange};
+    use prost::Message;
+
+    use super::*;
+
+    fn descriptor() -> Descriptor {
+        DescriptorBuilder::new(0x1234, 0x5678)
+            .bar(BarIndex::B0, Bar::memory32(4096))
+            .bar(BarIndex::B1, Bar::io(16))
+            .bar(BarIndex::B2, Bar::memory64(1 << 33).prefetchable())
+            .bar(BarIndex::B5, Bar::memory_below_1m(4096))
+            .rom(vec![0x55; 2048])
+            .capability(Capability::msi(4, true).unwrap())
+            .intx_pin(3)
+            .range(RegisterRange::new(BarIndex::B0, 0, 8).doorbell())
+            .range(RegisterRange::new(BarIndex::B0, 8, 8).writes(WritePolicy::NonPosted))
+            .range(RegisterRange::new(BarIndex::B1, 0, 4).writes(WritePolicy::Posted))
+            .range(RegisterRange::new(BarIndex::B2, 0, 1 << 32).combining())
+            .range(RegisterRange::new(BarIndex::B5, 0, 16).constant())
+            .volatile(0xf0, &[0x0f])
+            .forwarded(0x04, &[0x04])
+            .build()
+            .unwrap()
+    }
+
+    fn message() -> v1::DeviceDescriptor {
+        v1::DeviceDescriptor::from(&descriptor())
+    }
+
+    #[test]
+    fn a_descriptor_survives_the_wire() {
+        let encoded = message().encode_to_vec();
+        let decoded = v1::DeviceDescriptor::decode(encoded.as_slice()).unwrap();
+        assert_eq!(decode(decoded), Ok(descriptor()));
+    }
+
+    #[test]
+    fn bars_of_unknown_kinds_are_refused() {
+        for value in [0, 5, -1, i32::MAX] {
+            let mut message = message();
+            message.bars[3].kind = value;
+            let error = decode(message).unwrap_err();
+            let expected = DescriptorFieldError::BarKind { position: 3, value };
+            assert_eq!(error, expected);
+            let text = format!("bars[3].kind: {value} is not a known kind of BAR");
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn unknown_write_policies_are_refused() {
+        for value in [3, -1] {
+            let mut message = message();
+            message.ranges[1].writes = value;
+            let error = decode(message).unwrap_err();
+            let expected = DescriptorFieldError::WritePolicy { position: 1, value };
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
+    fn what_the_model_refuses_is_named_by_its_field() {
+        let mut message = message();
+        message.bars[0].size = 48;
+        let error = decode(message).unwrap_err();
+        assert_eq!(error.to_string(), "bars[0].size: 48 is not a power of two");
+        let empty = decode(v1::DeviceDescriptor::default()).unwrap_err();
+        assert_eq!(
+            empty.to_string(),
+            "config_image: 0 bytes, expected 256 or 4096"
+        );
+    }
+
+    #[test]
+    fn absent_interrupts_are_none() {
+        let bare = DescriptorBuilder::new(1, 2).build().unwrap();
+        let mut message = v1::DeviceDescriptor::from(&bare);
+        message.interrupts = None;
+        assert_eq!(decode(message), Ok(bare));
+    }
+}
