@@ -1,0 +1,131 @@
+//! Accesses and their answers.
+
+use bytes::Bytes;
+use potemkin_pci::{Space, Width};
+
+/// Most data that one access carries, in bytes.
+pub const MAX_ACCESS_BYTES: usize = 4_096;
+
+/// Where an access begins, and how wide its elements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Which BAR, the ROM, or configuration space.
+    pub space: Space,
+    /// Bytes from its start.
+    pub offset: u64,
+    /// Width of one element.
+    pub width: Width,
+}
+
+/// How many elements, and where the next one lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// One element.
+    Single,
+    /// So many elements at consecutive offsets: a copy.
+    Consecutive(u16),
+    /// So many elements at one offset: a string instruction on a FIFO register.
+    Fixed(u16),
+}
+
+impl Extent {
+    /// Number of elements.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Consecutive(n) | Self::Fixed(n) => usize::from(n),
+        }
+    }
+}
+
+/// Whether the guest waits for a write to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posting {
+    /// The guest goes on at once.
+    Posted,
+    /// The guest waits for the completion.
+    NonPosted,
+}
+
+/// What an access does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Reads; the answer holds width times count bytes.
+    Read,
+    /// Writes this.
+    Write(Posting, Payload),
+}
+
+/// What a write carries. A single element stays out of reference counting: posted writes come by the million.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// One element, zero-extended.
+    Value(u64),
+    /// The elements' bytes, little-endian.
+    Block(Bytes),
+}
+
+/// One guest access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Where.
+    pub at: Location,
+    /// How many elements.
+    pub extent: Extent,
+    /// What.
+    pub operation: Operation,
+}
+
+impl Access {
+    /// Bytes that it reads or writes.
+    pub fn bytes(&self) -> usize {
+        self.at.width.bytes() * self.extent.count()
+    }
+
+    /// True when no completion follows.
+    pub fn is_posted(&self) -> bool {
+        matches!(self.operation, Operation::Write(Posting::Posted, _))
+    }
+}
+
+/// What travels forward in the one FIFO of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForwardItem {
+    /// A guest access.
+    Access(Access),
+    /// Not an access, but in order with them.
+    Event(ForwardEvent),
+}
+
+/// What the agent tells the host in order with the accesses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForwardEvent {
+    /// The function was reset; DMA and interrupts of older generations are refused from here on.
+    Reset {
+        /// The new DMA generation.
+        generation: u64,
+    },
+}
+
+/// Outcome of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Ok,
+    /// The device refused or failed the access: the guest reads all-ones.
+    DeviceError,
+}
+
+/// What travels in reverse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReverseItem {
+    /// The answer to a non-posted access.
+    Completion {
+        /// Sequence number of the access.
+        sequence: u64,
+        /// Its outcome.
+        status: Status,
+        /// A read's data, little-endian; empty otherwise.
+        data: Bytes,
+    },
+}

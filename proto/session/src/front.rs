@@ -1,0 +1,626 @@
+//! The front half: the agent's end of a session.
+//!
+//! Accesses go in by [`Front::read`], [`Front::write`] and [`Front::reset`]; frames come out of [`Front::poll_transmit`] and go in by
+//! [`Front::handle_frame`]; answers come out of [`Front::poll_event`]. Time is an argument.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use potemkin_proto::v1::{CloseCode, FrameHeader, SessionAccept, SessionClose, SessionOpen};
+
+use crate::{
+    VERSION,
+    access::{Extent, ForwardEvent, Location, MAX_ACCESS_BYTES, Posting, ReverseItem, Status},
+    batch::{BatchWriter, read_reverse},
+    credit::{Allowance, cost},
+    frame::{self, Body, Frame, MAX_BATCH_BYTES, check, check_counts, check_path, header_for},
+    ids::{Incarnation, Path},
+    violation::Violation,
+};
+
+/// What a front half is made of.
+#[derive(Debug, Clone)]
+pub struct FrontConfig {
+    /// Session, epoch and attach number.
+    pub path: Path,
+    /// The host process that the attach named.
+    pub host_incarnation: Incarnation,
+    /// How long any access may stay unanswered.
+    pub deadline: Duration,
+}
+
+/// Where the session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrontState {
+    /// `open` is on its way; accesses wait for credit.
+    Opening,
+    /// The host has accepted.
+    Live,
+    /// The outcome of something was unknown for too long, or the path is lost: reads give all-ones, writes are dropped.
+    Contained,
+    /// Ended on purpose.
+    Closed,
+}
+
+/// What happened to the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrontEvent {
+    /// The host accepted; accesses flow.
+    Opened,
+    /// The answer to a non-posted access.
+    Completed {
+        /// Its sequence number, as [`Front::read`] or [`Front::write`] gave it.
+        sequence: u64,
+        /// `Ok` with a read's bytes, or why there are none: the guest gets all-ones.
+        outcome: Result<Bytes, Failure>,
+    },
+    /// More credit: a refused access may be tried again.
+    Unblocked,
+    /// The session is contained, and why. Comes once, after the failures of what was outstanding.
+    Contained(String),
+}
+
+/// Why an access has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The device refused it.
+    #[error("the device refused the access")]
+    Device,
+    /// The session is contained.
+    #[error("the session is contained")]
+    Contained,
+}
+
+/// Why an access was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No credit now: wait for [`FrontEvent::Unblocked`], at most for the deadline.
+    #[error("no credit")]
+    NoCredit,
+    /// The session is contained or closed.
+    #[error("the session is not live")]
+    NotLive,
+    /// More than 4,096 bytes, or none.
+    #[error("an access has 1 to 4,096 bytes")]
+    Size,
+}
+
+#[derive(Debug)]
+struct Outstanding {
+    sequence: u64,
+    /// Bytes that its completion holds when it is good.
+    answer_bytes: usize,
+}
+
+/// Items that were sent or queued together, for the deadline.
+#[derive(Debug)]
+struct Flight {
+    last_sequence: u64,
+    deadline: Instant,
+}
+
+/// Counters of a session, for operators and tests.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FrontCounters {
+    /// Frames sent, with or without a batch.
+    pub frames_sent: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Times that something waited for an answer: non-posted accesses sent while none was outstanding.
+    pub round_trips: u64,
+    /// Encoded bytes sent.
+    pub bytes_sent: u64,
+    /// Encoded bytes received.
+    pub bytes_received: u64,
+}
+
+/// The front half of a session.
+#[derive(Debug)]
+pub struct Front {
+    config: FrontConfig,
+    state: FrontState,
+    /// Forward: number of the next item.
+    next_sequence: u64,
+    /// Forward: number of the first item in `batch`.
+    batch_first: u64,
+    batch: BatchWriter,
+    /// The batch should go now, whatever is in flight.
+    push: bool,
+    /// Sealed frames, oldest first.
+    outgoing: VecDeque<Bytes>,
+    acknowledged: u64,
+    flights: VecDeque<Flight>,
+    outstanding: VecDeque<Outstanding>,
+    posted: Allowance,
+    non_posted: Allowance,
+    /// Somebody was refused for want of credit since the last `Unblocked`.
+    blocked: bool,
+    /// Reverse: number of the next item.
+    next_reverse: u64,
+    /// The host's newest beat, to echo.
+    beat: u64,
+    generation: u64,
+    /// A reset waits for credit; nothing may pass it.
+    reset_due: bool,
+    open_deadline: Option<Instant>,
+    events: VecDeque<FrontEvent>,
+    counters: FrontCounters,
+}
+
+impl Front {
+    /// A session on its first dial. `open` comes out of the first [`Front::poll_transmit`].
+    pub fn new(config: FrontConfig, now: Instant) -> Self {
+        let open = open_frame(&config);
+        let open_deadline = Some(now + config.deadline);
+        Self {
+            config,
+            state: FrontState::Opening,
+            next_sequence: 1,
+            batch_first: 1,
+            batch: BatchWriter::default(),
+            push: false,
+            outgoing: VecDeque::from([open]),
+            acknowledged: 0,
+            flights: VecDeque::new(),
+            outstanding: VecDeque::new(),
+            posted: Allowance::default(),
+            non_posted: Allowance::default(),
+            blocked: false,
+            next_reverse: 1,
+            beat: 0,
+            generation: 0,
+            reset_due: false,
+            open_deadline,
+            events: VecDeque::new(),
+            counters: FrontCounters::default(),
+        }
+    }
+
+    /// Where the session stands.
+    pub fn state(&self) -> FrontState {
+        self.state
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> FrontCounters {
+        self.counters
+    }
+
+    /// Takes a read. It travels behind all earlier writes, in one frame with those not yet sent.
+    ///
+    /// # Errors
+    /// When it was not taken; nothing has changed then.
+    pub fn read(&mut self, now: Instant, at: Location, extent: Extent) -> Result<u64, Refused> {
+        let bytes = self.admit(now, at, extent)?;
+        if !self.non_posted.take(cost(bytes)) {
+            return Err(self.block());
+        }
+        self.make_room(now, 0);
+        self.batch.read(at, extent);
+        Ok(self.wait_for(bytes))
+    }
+
+    /// Takes a write of little-endian elements. A non-posted one completes by an event with no bytes.
+    ///
+    /// # Errors
+    /// When it was not taken; nothing has changed then.
+    pub fn write(
+        &mut self,
+        now: Instant,
+        at: Location,
+        extent: Extent,
+        posting: Posting,
+        data: &[u8],
+    ) -> Result<u64, Refused> {
+        let bytes = self.admit(now, at, extent)?;
+        if data.len() != bytes {
+            return Err(Refused::Size);
+        }
+        let allowance = match posting {
+            Posting::Posted => &mut self.posted,
+            Posting::NonPosted => &mut self.non_posted,
+        };
+        if !allowance.take(cost(bytes)) {
+            return Err(self.block());
+        }
+        self.make_room(now, bytes);
+        self.batch.write(at, extent, posting, data);
+        Ok(match posting {
+            Posting::Posted => self.number(),
+            Posting::NonPosted => self.wait_for(0),
+        })
+    }
+
+    /// The function is reset, in order with the accesses: everything before is of an older DMA generation. Taken at once, always:
+    /// without credit it goes before whatever is taken next, and several that wait are one.
+    pub fn reset(&mut self, now: Instant) {
+        self.reset_due = self.accepts();
+        self.append_reset(now);
+    }
+
+    /// What is collected goes with the next [`Front::poll_transmit`]: a doorbell was written.
+    pub fn push(&mut self) {
+        self.push = true;
+    }
+
+    /// Ends the session on purpose: a last frame says so.
+    pub fn close(&mut self, reason: &str) {
+        if self.accepts() {
+            self.outgoing.push_back(close_frame(
+                self.header(),
+                CloseCode::Normal,
+                reason.to_owned(),
+            ));
+        }
+        self.state = FrontState::Closed;
+    }
+
+    /// The next frame for the transport, by rule 7 of the design: at once when nothing is in flight; else when the flight has
+    /// landed, the frame is full, a doorbell was written, or somebody waits.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        self.append_reset(now);
+        if self.outgoing.is_empty() && self.should_send() {
+            self.seal(now);
+        }
+        let frame = self.outgoing.pop_front()?;
+        self.counters.frames_sent += 1;
+        self.counters.bytes_sent += frame.len() as u64;
+        Some(frame)
+    }
+
+    /// A frame came.
+    ///
+    /// # Errors
+    /// When it breaks the protocol. The session is contained then, and a `close` frame is ready to be sent.
+    pub fn handle_frame(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        self.counters.frames_received += 1;
+        self.counters.bytes_received += bytes.len() as u64;
+        let result = self.take_frame(bytes);
+        if let Err(violation) = &result {
+            let message = violation.to_string();
+            let close = close_frame(
+                self.header(),
+                CloseCode::ProtocolViolation,
+                format!("host: {message}"),
+            );
+            self.outgoing.push_back(close);
+            self.contain(format!("the host broke the protocol: {message}"));
+        }
+        result
+    }
+
+    /// The path to the host is lost.
+    pub fn handle_lost(&mut self, reason: &str) {
+        self.contain(format!("the path is lost: {reason}"));
+    }
+
+    /// When [`Front::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let flight = self.flights.front().map(|flight| flight.deadline);
+        [self.open_deadline, flight].into_iter().flatten().min()
+    }
+
+    /// Time has passed: past the deadline the session is contained.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            let reason = format!(
+                "no answer from the host within {} ms",
+                self.config.deadline.as_millis()
+            );
+            // Should the host still hear it, it need not keep the session.
+            let close = close_frame(self.header(), CloseCode::Normal, reason.clone());
+            self.outgoing.push_back(close);
+            self.contain(reason);
+        }
+    }
+
+    /// What happened, in order.
+    pub fn poll_event(&mut self) -> Option<FrontEvent> {
+        self.events.pop_front()
+    }
+
+    fn accepts(&self) -> bool {
+        matches!(self.state, FrontState::Opening | FrontState::Live)
+    }
+
+    fn admit(&mut self, now: Instant, at: Location, extent: Extent) -> Result<usize, Refused> {
+        if !self.accepts() {
+            return Err(Refused::NotLive);
+        }
+        self.append_reset(now);
+        if self.reset_due {
+            return Err(self.block());
+        }
+        let bytes = at.width.bytes() * extent.count();
+        if bytes == 0 || bytes > MAX_ACCESS_BYTES {
+            return Err(Refused::Size);
+        }
+        Ok(bytes)
+    }
+
+    fn append_reset(&mut self, now: Instant) {
+        if self.reset_due && self.posted.take(cost(0)) {
+            self.reset_due = false;
+            self.generation += 1;
+            self.make_room(now, 0);
+            self.batch.event(&ForwardEvent::Reset {
+                generation: self.generation,
+            });
+            self.number();
+            self.push = true;
+        }
+    }
+
+    fn block(&mut self) -> Refused {
+        self.blocked = true;
+        // What waits must drain, or the credit never comes back.
+        self.push = true;
+        Refused::NoCredit
+    }
+
+    /// Seals the batch when an item with this much data might not fit: 40 bytes are more than its numbers take.
+    fn make_room(&mut self, now: Instant, data_bytes: usize) {
+        if self.batch.encoded_len() + data_bytes + 40 > MAX_BATCH_BYTES {
+            self.seal(now);
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        sequence
+    }
+
+    fn wait_for(&mut self, answer_bytes: usize) -> u64 {
+        let sequence = self.number();
+        if self.outstanding.is_empty() {
+            self.counters.round_trips += 1;
+        }
+        self.outstanding.push_back(Outstanding {
+            sequence,
+            answer_bytes,
+        });
+        self.push = true;
+        sequence
+    }
+
+    fn should_send(&self) -> bool {
+        let idle = self.flights.is_empty();
+        self.state == FrontState::Live && !self.batch.is_empty() && (self.push || idle)
+    }
+
+    /// Makes a frame of the batch.
+    fn seal(&mut self, now: Instant) {
+        let header = self.header();
+        self.batch_first += self.batch.len() as u64;
+        self.outgoing
+            .push_back(frame::encode_batch(header, &mut self.batch));
+        self.push = false;
+        self.flights.push_back(Flight {
+            last_sequence: self.batch_first - 1,
+            deadline: now + self.config.deadline,
+        });
+    }
+
+    fn header(&self) -> FrameHeader {
+        FrameHeader {
+            first_sequence: self.batch_first,
+            acknowledged: self.next_reverse - 1,
+            beat: self.beat,
+            ..header_for(self.config.path)
+        }
+    }
+
+    fn take_frame(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        let frame = Frame::decode(bytes)?;
+        check_path(&frame.header, self.config.path)?;
+        match (self.state, frame.body) {
+            // Late news of a session that is over here is no news.
+            (FrontState::Contained | FrontState::Closed, _) => Ok(()),
+            (_, Body::Close(close)) => {
+                self.take_close(&close);
+                Ok(())
+            }
+            (FrontState::Opening, Body::Accept(accept)) => self.take_accept(&accept),
+            (FrontState::Opening, _) => Err(unexpected("frame", "before accept")),
+            (FrontState::Live, Body::Empty) => {
+                check_counts(&frame.header, &FrameHeader::default())?;
+                self.take_header(&frame.header)
+            }
+            (FrontState::Live, Body::Batch(batch)) => {
+                check(
+                    "first_sequence",
+                    frame.header.first_sequence,
+                    self.next_reverse,
+                )?;
+                let counts = self.take_batch(batch)?;
+                check_counts(&frame.header, &counts)?;
+                // An acknowledgement takes effect after the body that it came with.
+                self.take_header(&frame.header)
+            }
+            (FrontState::Live, Body::Accept(_)) => Err(unexpected("accept", "on a live session")),
+            (FrontState::Live, Body::Open(_)) => Err(unexpected("open", "in reverse")),
+        }
+    }
+
+    fn take_close(&mut self, close: &SessionClose) {
+        let code = close.code().as_str_name().trim_start_matches("CLOSE_CODE_");
+        self.contain(format!(
+            "closed by the other side: {code}: {}",
+            close.message
+        ));
+    }
+
+    fn take_accept(&mut self, accept: &SessionAccept) -> Result<(), Violation> {
+        if accept.version != VERSION {
+            return Err(Violation::Version {
+                min: accept.version,
+                max: accept.version,
+                ours: VERSION,
+            });
+        }
+        check("next_forward", accept.next_forward, 1)?;
+        if Incarnation::from_slice(&accept.host_incarnation) != Some(self.config.host_incarnation) {
+            return Err(unexpected("accept", "from another incarnation of the host"));
+        }
+        self.posted.raise(accept.posted_limit);
+        self.non_posted.raise(accept.non_posted_limit);
+        self.open_deadline = None;
+        self.state = FrontState::Live;
+        self.events.push_back(FrontEvent::Opened);
+        self.unblock();
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: Bytes) -> Result<FrameHeader, Violation> {
+        let Self {
+            outstanding,
+            events,
+            next_reverse,
+            ..
+        } = self;
+        read_reverse(batch, |item| {
+            let ReverseItem::Completion {
+                sequence,
+                status,
+                data,
+            } = item;
+            events.push_back(complete(outstanding, sequence, status, data)?);
+            *next_reverse += 1;
+            Ok(())
+        })
+    }
+
+    fn take_header(&mut self, header: &FrameHeader) -> Result<(), Violation> {
+        let sent = self.batch_first - 1;
+        if header.acknowledged > sent {
+            return Err(Violation::Header {
+                field: "acknowledged",
+                found: header.acknowledged,
+                expected: sent,
+            });
+        }
+        if let Some(waiting) = self.outstanding.front()
+            && header.acknowledged >= waiting.sequence
+        {
+            return Err(Violation::Completion {
+                sequence: waiting.sequence,
+                problem: "acknowledged without a completion",
+            });
+        }
+        self.beat = self.beat.max(header.beat);
+        if header.acknowledged > self.acknowledged {
+            self.acknowledged = header.acknowledged;
+            self.land();
+        }
+        self.posted.raise(header.posted_limit);
+        self.non_posted.raise(header.non_posted_limit);
+        self.unblock();
+        Ok(())
+    }
+
+    /// Forgets the flights that have landed in full. One that has landed in part keeps its deadline: a host that acknowledges one
+    /// item at a time must not be able to hold a vCPU for longer.
+    fn land(&mut self) {
+        while self
+            .flights
+            .front()
+            .is_some_and(|flight| flight.last_sequence <= self.acknowledged)
+        {
+            self.flights.pop_front();
+        }
+    }
+
+    fn unblock(&mut self) {
+        if std::mem::take(&mut self.blocked) {
+            self.events.push_back(FrontEvent::Unblocked);
+        }
+    }
+
+    /// From here on nothing is sent, and nothing that comes is shown.
+    fn contain(&mut self, reason: String) {
+        if !self.accepts() {
+            return;
+        }
+        self.state = FrontState::Contained;
+        self.flights.clear();
+        self.open_deadline = None;
+        for waiting in self.outstanding.drain(..) {
+            self.events.push_back(FrontEvent::Completed {
+                sequence: waiting.sequence,
+                outcome: Err(Failure::Contained),
+            });
+        }
+        self.unblock();
+        self.events.push_back(FrontEvent::Contained(reason));
+    }
+}
+
+fn unexpected(body: &'static str, when: &'static str) -> Violation {
+    Violation::Unexpected { body, when }
+}
+
+/// Matches a completion to the oldest access that waits: the host executes in order, so it answers in order.
+fn complete(
+    outstanding: &mut VecDeque<Outstanding>,
+    sequence: u64,
+    status: Status,
+    data: Bytes,
+) -> Result<FrontEvent, Violation> {
+    let wrong = |problem| Violation::Completion { sequence, problem };
+    let waiting = outstanding
+        .front()
+        .filter(|waiting| waiting.sequence == sequence)
+        .ok_or_else(|| wrong("not the oldest access that waits"))?;
+    let expected = match status {
+        Status::Ok => waiting.answer_bytes,
+        Status::DeviceError => 0,
+    };
+    if data.len() != expected {
+        return Err(wrong("length of data"));
+    }
+    outstanding.pop_front();
+    Ok(FrontEvent::Completed {
+        sequence,
+        outcome: match status {
+            Status::Ok => Ok(data),
+            Status::DeviceError => Err(Failure::Device),
+        },
+    })
+}
+
+fn open_frame(config: &FrontConfig) -> Bytes {
+    let open = SessionOpen {
+        version_min: VERSION,
+        version_max: VERSION,
+        next_reverse: 1,
+        oldest_unacknowledged: 1,
+        dma_write_limit: 0,
+        grant: None,
+        host_incarnation: config.host_incarnation.to_bytes(),
+    };
+    Frame {
+        header: FrameHeader {
+            first_sequence: 1,
+            ..header_for(config.path)
+        },
+        body: Body::Open(open),
+    }
+    .encode()
+}
+
+/// A last frame. The message is cut to the 512 bytes that the schema allows.
+pub(crate) fn close_frame(header: FrameHeader, code: CloseCode, mut message: String) -> Bytes {
+    message.truncate(message.floor_char_boundary(512));
+    Frame {
+        header,
+        body: Body::Close(SessionClose {
+            code: code.into(),
+            message,
+        }),
+    }
+    .encode()
+}

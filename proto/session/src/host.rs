@@ -1,0 +1,355 @@
+//! The host half: the device host's end of a session.
+//!
+//! Frames go in by [`Host::handle_frame`]; accesses come out of [`Host::next_work`] one after the other and are answered with
+//! [`Host::complete`]; frames come out of [`Host::poll_transmit`]. Executing an access and recording its answer are one step: there is no
+//! second piece of work before the first is completed.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use potemkin_proto::v1::{CloseCode, FrameHeader, SessionAccept, SessionOpen};
+
+use crate::{
+    VERSION,
+    access::{Access, ForwardEvent, ForwardItem, Operation, Status},
+    batch::{BatchWriter, read_forward},
+    credit::{Grant, NON_POSTED_WINDOW, POSTED_WINDOW, cost},
+    frame::{self, Body, Frame, MAX_BATCH_BYTES, check, check_counts, check_path, header_for},
+    front::close_frame,
+    ids::{AttachNumber, Epoch, Incarnation, Path, SessionId},
+    violation::Violation,
+};
+
+/// Something for the device to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// A guest access.
+    Access(Access),
+    /// The function was reset.
+    Reset,
+}
+
+/// The host half of a session.
+#[derive(Debug)]
+pub struct Host {
+    path: Path,
+    next_forward: u64,
+    applied: u64,
+    /// The newest `applied` that the agent was told.
+    told: u64,
+    /// The `posted_limit` that the agent was told.
+    told_posted: u64,
+    queue: VecDeque<ForwardItem>,
+    /// What [`Host::next_work`] gave out, to be completed.
+    current: Option<ForwardItem>,
+    posted: Grant,
+    non_posted: Grant,
+    batch: BatchWriter,
+    batch_first: u64,
+    outgoing: VecDeque<Bytes>,
+    /// Reverse items that the agent has taken.
+    taken: u64,
+    beat: u64,
+    closed: bool,
+}
+
+/// The first frame of a stream, read: who opens what.
+#[derive(Debug)]
+pub struct Opening {
+    /// Session, epoch and attach number, from its header.
+    pub path: Path,
+    /// The rest.
+    pub open: SessionOpen,
+}
+
+impl Opening {
+    /// Reads the first frame of a stream.
+    ///
+    /// # Errors
+    /// When it is not a sound `open`, or speaks no version of ours.
+    pub fn decode(bytes: Bytes) -> Result<Self, Violation> {
+        let frame = Frame::decode(bytes)?;
+        let header = &frame.header;
+        let path = Path {
+            session: SessionId::from_halves(header.session_hi, header.session_lo),
+            epoch: Epoch(header.epoch),
+            attach_number: AttachNumber(header.attach_number),
+        };
+        let Body::Open(open) = frame.body else {
+            return Err(Violation::Unexpected {
+                body: "frame",
+                when: "before open",
+            });
+        };
+        if !(open.version_min..=open.version_max).contains(&VERSION) {
+            return Err(Violation::Version {
+                min: open.version_min,
+                max: open.version_max,
+                ours: VERSION,
+            });
+        }
+        Ok(Self { path, open })
+    }
+
+    /// The frame that refuses it.
+    pub fn refuse(path: Path, code: CloseCode, message: String) -> Bytes {
+        close_frame(header_for(path), code, message)
+    }
+}
+
+impl Host {
+    /// Accepts a session on its first dial; the answer comes out of the first [`Host::poll_transmit`].
+    ///
+    /// # Errors
+    /// When the agent has accesses that this host never saw: resuming is for a session that lives here.
+    pub fn accept(opening: &Opening, incarnation: Incarnation) -> Result<Self, Violation> {
+        check("next_reverse", opening.open.next_reverse, 1)?;
+        check(
+            "oldest_unacknowledged",
+            opening.open.oldest_unacknowledged,
+            1,
+        )?;
+        let accept = SessionAccept {
+            version: VERSION,
+            host_incarnation: incarnation.to_bytes(),
+            next_forward: 1,
+            posted_limit: POSTED_WINDOW,
+            non_posted_limit: NON_POSTED_WINDOW,
+        };
+        let header = FrameHeader {
+            first_sequence: 1,
+            ..header_for(opening.path)
+        };
+        let frame = Frame {
+            header,
+            body: Body::Accept(accept),
+        };
+        Ok(Self {
+            path: opening.path,
+            next_forward: 1,
+            applied: 0,
+            told: 0,
+            told_posted: POSTED_WINDOW,
+            queue: VecDeque::new(),
+            current: None,
+            posted: Grant::new(POSTED_WINDOW),
+            non_posted: Grant::new(NON_POSTED_WINDOW),
+            batch: BatchWriter::default(),
+            batch_first: 1,
+            outgoing: VecDeque::from([frame.encode()]),
+            taken: 0,
+            beat: 0,
+            closed: false,
+        })
+    }
+
+    /// Who this session is.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// True when the agent has closed the session, or broken the protocol.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// A frame came.
+    ///
+    /// # Errors
+    /// When it breaks the protocol. Nothing of the frame is executed, the session is closed, and a `close` frame is ready to be sent.
+    pub fn handle_frame(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        let queued = self.queue.len();
+        let result = self.take_frame(bytes);
+        if let Err(violation) = &result {
+            self.queue.truncate(queued);
+            self.close(CloseCode::ProtocolViolation, format!("agent: {violation}"));
+        }
+        result
+    }
+
+    /// Ends the session: a last frame says why, and nothing more is executed.
+    pub fn close(&mut self, code: CloseCode, message: String) {
+        if !self.closed {
+            self.closed = true;
+            self.queue.clear();
+            self.flush();
+            self.outgoing
+                .push_back(close_frame(self.header(), code, message));
+        }
+    }
+
+    /// The next thing for the device to do; `None` while the last one is not completed, and when the queue is empty.
+    pub fn next_work(&mut self) -> Option<Work> {
+        if self.current.is_some() {
+            return None;
+        }
+        let item = self.queue.pop_front()?;
+        let work = match &item {
+            ForwardItem::Access(access) => Work::Access(access.clone()),
+            ForwardItem::Event(ForwardEvent::Reset { .. }) => Work::Reset,
+        };
+        self.current = Some(item);
+        Some(work)
+    }
+
+    /// The work that [`Host::next_work`] gave is done. `data`: what a good read gave; ignored for all else.
+    ///
+    /// # Panics
+    /// When no work was given out, or a good read has not as many bytes as it asked for: the driver is broken.
+    pub fn complete(&mut self, status: Status, data: &[u8]) {
+        let item = self.current.take().expect("work was given out");
+        self.applied += 1;
+        let access = match item {
+            ForwardItem::Event(_) => {
+                self.posted.free(cost(0));
+                return;
+            }
+            ForwardItem::Access(access) => access,
+        };
+        match (&access.operation, access.is_posted()) {
+            (_, true) => self.posted.free(cost(access.bytes())),
+            (operation, false) => {
+                self.non_posted.free(cost(access.bytes()));
+                let answer: &[u8] = match (operation, status) {
+                    (Operation::Read, Status::Ok) => {
+                        assert_eq!(data.len(), access.bytes(), "a read is answered in full");
+                        data
+                    }
+                    _ => &[],
+                };
+                self.answer(status, answer);
+            }
+        }
+    }
+
+    /// The next frame for the transport: answers at once; an acknowledgement by itself when the queue is empty, or when half
+    /// of the posted credit is used up.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        if self.outgoing.is_empty() && (!self.batch.is_empty() || self.should_acknowledge()) {
+            self.seal();
+        }
+        self.outgoing.pop_front()
+    }
+
+    /// The host's beat, sent with every frame.
+    pub fn set_beat(&mut self, beat: u64) {
+        self.beat = beat;
+    }
+
+    fn should_acknowledge(&self) -> bool {
+        let idle = self.queue.is_empty() && self.current.is_none();
+        let starved = self.posted.limit() - self.told_posted >= POSTED_WINDOW / 2;
+        !self.closed && ((idle && self.applied > self.told) || starved)
+    }
+
+    fn answer(&mut self, status: Status, data: &[u8]) {
+        // 40 bytes are more than the numbers of an item take.
+        if self.batch.encoded_len() + data.len() + 40 > MAX_BATCH_BYTES {
+            self.seal();
+        }
+        self.batch.completion(self.applied, status, data);
+    }
+
+    fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        let header = self.header();
+        self.told = self.applied;
+        self.told_posted = self.posted.limit();
+        self.batch_first += self.batch.len() as u64;
+        self.outgoing
+            .push_back(frame::encode_batch(header, &mut self.batch));
+    }
+
+    fn header(&self) -> FrameHeader {
+        FrameHeader {
+            first_sequence: self.batch_first,
+            acknowledged: self.applied,
+            posted_limit: self.posted.limit(),
+            non_posted_limit: self.non_posted.limit(),
+            beat: self.beat,
+            ..header_for(self.path)
+        }
+    }
+
+    fn take_frame(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        if self.closed {
+            return Ok(());
+        }
+        let frame = Frame::decode(bytes)?;
+        check_path(&frame.header, self.path)?;
+        self.check_acknowledged(&frame.header)?;
+        match frame.body {
+            Body::Empty => check_counts(&frame.header, &FrameHeader::default())?,
+            Body::Batch(batch) => {
+                check(
+                    "first_sequence",
+                    frame.header.first_sequence,
+                    self.next_forward,
+                )?;
+                let counts = self.take_batch(batch)?;
+                check_counts(&frame.header, &counts)?;
+            }
+            Body::Close(_) => {
+                self.closed = true;
+                self.queue.clear();
+            }
+            Body::Open(_) => {
+                return Err(Violation::Unexpected {
+                    body: "open",
+                    when: "on a live session",
+                });
+            }
+            Body::Accept(_) => {
+                return Err(Violation::Unexpected {
+                    body: "accept",
+                    when: "forward",
+                });
+            }
+        }
+        self.taken = self.taken.max(frame.header.acknowledged);
+        Ok(())
+    }
+
+    fn check_acknowledged(&self, header: &FrameHeader) -> Result<(), Violation> {
+        let sent = self.batch_first - 1;
+        if header.acknowledged > sent {
+            return Err(Violation::Header {
+                field: "acknowledged",
+                found: header.acknowledged,
+                expected: sent,
+            });
+        }
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: Bytes) -> Result<FrameHeader, Violation> {
+        let Self {
+            queue,
+            posted,
+            non_posted,
+            next_forward,
+            ..
+        } = self;
+        read_forward(batch, |item| {
+            let (class, grant, cost) = match &item {
+                ForwardItem::Access(access) if !access.is_posted() => {
+                    ("non_posted", &mut *non_posted, cost(access.bytes()))
+                }
+                ForwardItem::Access(access) => ("posted", &mut *posted, cost(access.bytes())),
+                ForwardItem::Event(_) => ("posted", &mut *posted, cost(0)),
+            };
+            let limit = grant.limit();
+            grant
+                .receive(cost)
+                .map_err(|used| Violation::Credit { class, used, limit })?;
+            queue.push_back(item);
+            *next_forward += 1;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! Both halves against each other, in virtual time.
+
+#![allow(clippy::unwrap_used)]
+
+mod pair;
+
+mod deadlines;
+mod flow;
+mod hostile;

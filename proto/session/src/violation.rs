@@ -1,0 +1,87 @@
+//! What a peer can do wrong. Each value names the field, so that the log line and the close message can.
+
+use thiserror::Error;
+
+/// A frame that breaks the protocol. The session that it came on is closed; nothing else is.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Longer than the largest frame.
+    #[error("frame: {len} bytes exceed the limit of {limit}")]
+    FrameTooLong {
+        /// Its length, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// Not an encoded `Frame`.
+    #[error("frame: not a valid protobuf message: {0}")]
+    Malformed(String),
+    /// No header.
+    #[error("header: missing")]
+    NoHeader,
+    /// A header field holds what this session's path does not allow.
+    #[error("header.{field}: {found}, expected {expected}")]
+    Header {
+        /// The field's name in the schema.
+        field: &'static str,
+        /// What came.
+        found: u64,
+        /// What the session expects.
+        expected: u64,
+    },
+    /// A frame of this kind may not come now, or not in this direction.
+    #[error("{body}: not allowed {when}")]
+    Unexpected {
+        /// The body's name in the schema.
+        body: &'static str,
+        /// In which state.
+        when: &'static str,
+    },
+    /// A number in `batch` is out of its range.
+    #[error("batch.{field}: item {item}: {problem}")]
+    Item {
+        /// `ops`, `args` or `data`.
+        field: &'static str,
+        /// Index of the item in the batch, from 0.
+        item: usize,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// `args` or `data` hold more than the items use.
+    #[error("batch.{field}: {left} bytes are left over")]
+    LeftOver {
+        /// `args` or `data`.
+        field: &'static str,
+        /// How much.
+        left: usize,
+    },
+    /// Sent without credit.
+    #[error("{class}: {used} credits used, {limit} granted")]
+    Credit {
+        /// The credit class.
+        class: &'static str,
+        /// Total used with this item.
+        used: u64,
+        /// Total granted.
+        limit: u64,
+    },
+    /// A completion that answers nothing, or with the wrong length.
+    #[error("completion of access {sequence}: {problem}")]
+    Completion {
+        /// The access's sequence number, as it came.
+        sequence: u64,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The session was opened with versions that this side does not speak.
+    #[error("open.version_min..version_max: {min}..{max}; this side speaks {ours}")]
+    Version {
+        /// The peer's lowest.
+        min: u32,
+        /// The peer's highest.
+        max: u32,
+        /// Ours.
+        ours: u32,
+    },
+}
