@@ -1,0 +1,45 @@
+//! HTTP/2's errors in our words.
+
+use std::error::Error;
+
+use crate::TransportError;
+use crate::error::BoxError;
+
+/// An error of a body or a response.
+pub(super) fn stream_error(error: BoxError) -> TransportError {
+    if let Some(h2) = find::<h2::Error>(&*error)
+        && h2.is_reset()
+    {
+        return TransportError::Reset {
+            code: h2.reason().map(u32::from).unwrap_or_default().into(),
+        };
+    }
+    TransportError::ConnectionLost {
+        reason: reason(&*error),
+        source: Some(error),
+    }
+}
+
+/// The words that tell most: the socket's or TLS's, else HTTP/2's, else the innermost cause's.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    let h2 = find::<h2::Error>(error);
+    let io = h2
+        .and_then(h2::Error::get_io)
+        .or_else(|| find::<std::io::Error>(error));
+    match (io, h2) {
+        (Some(io), _) => io.to_string(),
+        (None, Some(h2)) => h2.to_string(),
+        (None, None) => chain(error)
+            .last()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    }
+}
+
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
