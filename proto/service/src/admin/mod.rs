@@ -1,0 +1,163 @@
+//! The front agent's admin protocol: what is said on its UNIX socket, and a client.
+//!
+//! One JSON object a line each way, one reply per request, in order:
+//! `{"attach":{"name":"edu0","device":"edu-0","selector":null,"socket":"/run/potemkin/edu0.sock"}}` is answered by
+//! `{"ok":{...}}` or `{"error":"what went wrong and what to do"}`.
+
+mod client;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{AdminClient, AdminError};
+
+/// The longest request, in bytes, its newline included.
+pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// The longest reply, in bytes, its newline included.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// What is asked of a front agent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Attach a device and offer it on a vfio-user socket. Answered by [`Attached`].
+    Attach(AttachRequest),
+    /// Detach a device and remove its socket. Answered by [`Detached`].
+    Detach(DetachRequest),
+    /// What is attached. Answered by [`Status`].
+    Status(StatusRequest),
+}
+
+/// One of `device` and `selector` is given.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// What the attached device is called at this agent: unique there.
+    pub name: String,
+    /// The device's id in the pool.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Any free device that fits: `class=edu,zone=a`.
+    #[serde(default)]
+    pub selector: Option<String>,
+    /// Where to create the vfio-user socket.
+    pub socket: PathBuf,
+}
+
+/// Detach by the agent's name for the device.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetachRequest {
+    /// As given on attach.
+    pub name: String,
+}
+
+/// No parameters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusRequest {}
+
+/// A front agent's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reply<T> {
+    /// It is done.
+    Ok(T),
+    /// It is not: what went wrong, and what to do.
+    Error(String),
+}
+
+/// A device is attached.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Attached {
+    /// As asked.
+    pub name: String,
+    /// Id in the pool of the device that was taken.
+    pub device: String,
+    /// The vfio-user socket.
+    pub socket: PathBuf,
+    /// Session id, 32 hexadecimal digits.
+    pub session: String,
+    /// Epoch of the claim.
+    pub epoch: u64,
+    /// PCI vendor id.
+    pub vendor_id: u16,
+    /// PCI device id.
+    pub device_id: u16,
+}
+
+/// A device is detached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Detached {}
+
+/// What a front agent has attached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Status {
+    /// In order of name.
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// One attached device.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct DeviceStatus {
+    /// As given on attach.
+    pub name: String,
+    /// Id in the pool.
+    pub device: String,
+    /// The vfio-user socket.
+    pub socket: PathBuf,
+    /// Session id, 32 hexadecimal digits.
+    pub session: String,
+    /// Epoch of the claim.
+    pub epoch: u64,
+    /// How the session does.
+    pub state: DeviceState,
+    /// `quic` or `grpc`; empty while there is no connection.
+    pub transport: String,
+    /// Counted since the attach.
+    pub counters: Counters,
+}
+
+/// How an attached device's session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DeviceState {
+    /// Connected: accesses are served.
+    Live,
+    /// Not connected: accesses wait for their deadline.
+    Connecting,
+    /// Contained: reads give all-ones, writes are dropped.
+    Lost,
+    /// A state of a newer agent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Counts of one attached device since its attach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Configuration space reads by the guest.
+    pub config_reads: u64,
+    /// Configuration space writes by the guest.
+    pub config_writes: u64,
+    /// BAR reads by the guest.
+    pub bar_reads: u64,
+    /// BAR writes by the guest.
+    pub bar_writes: u64,
+    /// Frames sent to the broker.
+    pub frames_sent: u64,
+    /// Frames received from the broker.
+    pub frames_received: u64,
+    /// Times that the guest waited for the device host.
+    pub round_trips: u64,
+    /// Bytes of frames sent.
+    pub bytes_sent: u64,
+    /// Bytes of frames received.
+    pub bytes_received: u64,
+}
+
+#[cfg(test)]
+mod tests;
