@@ -1,0 +1,322 @@
+//! The control plane as an agent uses it: attach and detach.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt, io,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use potemkin_pci::Descriptor;
+use potemkin_proto::{
+    descriptor::{self, DescriptorFieldError},
+    v1::{
+        AttachReply, AttachRequest, DetachRequest, Selector, Target as TargetMessage,
+        control_client::ControlClient, target::Kind,
+    },
+};
+use potemkin_session::{
+    VERSION,
+    front::FrontConfig,
+    ids::{AttachNumber, Epoch, Incarnation, Path, SessionId},
+};
+use potemkin_transport::{
+    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel,
+};
+use thiserror::Error;
+use tonic::{Code, Status, transport::Channel};
+
+/// Longest a control request may take: an attach waits for the host to fence and reset the device.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a broker is, and who it must be.
+#[derive(Debug, Clone)]
+pub struct BrokerAddress {
+    /// `host:port`: TCP for the control plane and gRPC legs, UDP with the same number for QUIC legs.
+    pub address: String,
+    /// The identity that its certificate must show.
+    pub identity: IdentityPattern,
+}
+
+impl BrokerAddress {
+    /// The first address that the name has.
+    async fn resolve(&self) -> Result<SocketAddr, AttachError> {
+        let error = |source| AttachError::Resolve {
+            address: self.address.clone(),
+            source,
+        };
+        let mut addresses = tokio::net::lookup_host(&self.address)
+            .await
+            .map_err(error)?;
+        let none = || io::Error::new(io::ErrorKind::NotFound, "no address");
+        addresses.next().ok_or_else(|| error(none()))
+    }
+}
+
+/// Which device to attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// This one.
+    Device(String),
+    /// Any free one that fits.
+    Selector {
+        /// The device's class; empty: any.
+        class: String,
+        /// Labels that it must have.
+        labels: HashMap<String, String>,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(id) => f.write_str(id),
+            Self::Selector { class, labels } => {
+                write!(f, "class={class}")?;
+                let labels: BTreeMap<_, _> = labels.iter().collect();
+                labels.iter().try_for_each(|(k, v)| write!(f, ",{k}={v}"))
+            }
+        }
+    }
+}
+
+impl Target {
+    fn to_message(&self) -> TargetMessage {
+        let kind = match self.clone() {
+            Self::Device(id) => Kind::DeviceId(id),
+            Self::Selector { class, labels } => Kind::Selector(Selector { class, labels }),
+        };
+        TargetMessage { kind: Some(kind) }
+    }
+}
+
+/// Why a device was not attached.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The broker's name has no address.
+    #[error("broker {address}: cannot resolve the name")]
+    Resolve {
+        /// What was to be resolved, `host:port`.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The broker could not be reached, or is not who it should be.
+    #[error("broker {address}")]
+    Connect {
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: Box<TransportError>,
+    },
+    /// The broker said no.
+    #[error("broker {address}: {what}: {}: {message}", code_name(*code))]
+    Refused {
+        /// Its address.
+        address: SocketAddr,
+        /// What was asked.
+        what: String,
+        /// The gRPC status.
+        code: Code,
+        /// The broker's words.
+        message: String,
+    },
+    /// The broker's answer is not sound.
+    #[error("broker {address}: attach reply: {field}: {problem}")]
+    BadReply {
+        /// Its address.
+        address: SocketAddr,
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The descriptor in the broker's answer is not sound.
+    #[error("broker {address}: attach reply: descriptor")]
+    BadDescriptor {
+        /// Its address.
+        address: SocketAddr,
+        /// Which field.
+        #[source]
+        source: Box<DescriptorFieldError>,
+    },
+    /// The session's stream could not be opened.
+    #[error("session's stream through broker {address}")]
+    Stream {
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: Box<TransportError>,
+    },
+    /// The host, or the broker for it, did not accept the session.
+    #[error("session not accepted: {0}")]
+    NotAccepted(String),
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::InvalidArgument => "invalid argument",
+        Code::NotFound => "not found",
+        Code::FailedPrecondition => "not possible now",
+        Code::PermissionDenied => "permission denied",
+        Code::ResourceExhausted => "a limit of the broker was reached",
+        Code::Unavailable => "unavailable",
+        Code::DeadlineExceeded => "timed out",
+        _ => "failed",
+    }
+}
+
+/// A session that the broker has granted.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The device, as its host registered it.
+    pub device_id: String,
+    /// The session.
+    pub session: SessionId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The host process that serves it.
+    pub host_incarnation: Incarnation,
+    /// What the guest will see.
+    pub descriptor: Descriptor,
+}
+
+impl Attachment {
+    /// What the session's front half is made of, on its first dial.
+    pub fn front_config(&self, deadline: Duration) -> FrontConfig {
+        FrontConfig {
+            path: Path {
+                session: self.session,
+                epoch: self.epoch,
+                attach_number: AttachNumber(1),
+            },
+            host_incarnation: self.host_incarnation,
+            deadline,
+        }
+    }
+}
+
+/// A connection to a broker's control plane.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    address: SocketAddr,
+    client: ControlClient<Channel>,
+}
+
+impl Broker {
+    /// Dials a broker and checks who it is.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or is not who it should be.
+    pub async fn connect(
+        tls: &TlsMaterial,
+        broker: &BrokerAddress,
+        options: &DialOptions,
+    ) -> Result<Self, AttachError> {
+        let address = broker.resolve().await?;
+        let channel = control_channel(
+            tls.clone(),
+            broker.identity.clone(),
+            address,
+            options.clone(),
+        )
+        .await
+        .map_err(|source| AttachError::Connect {
+            address,
+            source: Box::new(source),
+        })?;
+        Ok(Self {
+            address,
+            client: ControlClient::new(channel),
+        })
+    }
+
+    /// Where the broker was found.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks for a session on a device.
+    ///
+    /// # Errors
+    /// What the broker says, or what is wrong with its answer.
+    pub async fn attach(&mut self, target: &Target) -> Result<Attachment, AttachError> {
+        let request = AttachRequest {
+            version_min: VERSION,
+            version_max: VERSION,
+            target: Some(target.to_message()),
+            claim_id: Vec::new().into(),
+        };
+        let reply = self
+            .client
+            .attach(bounded(request))
+            .await
+            .map_err(|status| self.refused(format!("attach {target}"), &status))?
+            .into_inner();
+        self.parse(reply)
+    }
+
+    /// Gives the session back.
+    ///
+    /// # Errors
+    /// What the broker says.
+    pub async fn detach(&mut self, session: SessionId) -> Result<(), AttachError> {
+        let request = DetachRequest {
+            session_id: session.to_bytes().to_vec().into(),
+        };
+        self.client
+            .detach(bounded(request))
+            .await
+            .map_err(|status| self.refused(format!("detach session {session}"), &status))?;
+        Ok(())
+    }
+
+    fn refused(&self, what: String, status: &Status) -> AttachError {
+        AttachError::Refused {
+            address: self.address,
+            what,
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
+    }
+
+    fn parse(&self, reply: AttachReply) -> Result<Attachment, AttachError> {
+        let address = self.address;
+        let bad = |field, problem: &str| AttachError::BadReply {
+            address,
+            field,
+            problem: problem.to_owned(),
+        };
+        if reply.version != VERSION {
+            let problem = format!("{}; this agent speaks {VERSION}", reply.version);
+            return Err(bad("version", &problem));
+        }
+        let descriptor = reply
+            .descriptor
+            .ok_or_else(|| bad("descriptor", "missing"))?;
+        Ok(Attachment {
+            device_id: reply.device_id,
+            session: SessionId::from_slice(&reply.session_id)
+                .ok_or_else(|| bad("session_id", "not 16 bytes"))?,
+            epoch: Epoch(reply.epoch),
+            host_incarnation: Incarnation::from_slice(&reply.host_incarnation)
+                .ok_or_else(|| bad("host_incarnation", "not 16 bytes"))?,
+            descriptor: descriptor::decode(descriptor).map_err(|source| {
+                AttachError::BadDescriptor {
+                    address,
+                    source: Box::new(source),
+                }
+            })?,
+        })
+    }
+}
+
+fn bounded<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(REQUEST_TIMEOUT);
+    request
+}

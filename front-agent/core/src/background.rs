@@ -1,0 +1,108 @@
+//! A remote function with a thread of its own, for a VMM that has no async runtime.
+
+use std::{io, sync::Arc, sync::mpsc, thread::JoinHandle};
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::{
+    attach::{AttachError, Target},
+    device::FrontDevice,
+    remote::{RemoteFunction, RemoteOptions},
+};
+
+/// A function that is attached as long as this value lives. Its thread owns the network; vCPU threads use the device's blocking calls.
+#[derive(Debug)]
+pub struct BackgroundFunction {
+    device: Arc<FrontDevice>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why a function could not be started.
+#[derive(Debug, Error)]
+pub enum BackgroundError {
+    /// The operating system gave no thread or no event queue.
+    #[error("starting the session's thread")]
+    Thread(#[source] io::Error),
+    /// The device was not attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The thread ended before it had an answer.
+    #[error("the session's thread ended early")]
+    Ended,
+}
+
+impl BackgroundFunction {
+    /// Attaches and returns once the host has accepted the session.
+    ///
+    /// # Errors
+    /// Which step failed, where, and why.
+    pub fn attach(options: RemoteOptions, target: Target) -> Result<Self, BackgroundError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BackgroundError::Thread)?;
+        let (answer, answered) = mpsc::sync_channel(1);
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("potemkin-session".to_owned())
+            .spawn(move || runtime.block_on(run(options, target, answer, stopped)))
+            .map_err(BackgroundError::Thread)?;
+        let device = answered.recv().map_err(|_| BackgroundError::Ended)??;
+        Ok(Self {
+            device,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// The function, for any thread.
+    pub fn device(&self) -> &Arc<FrontDevice> {
+        &self.device
+    }
+}
+
+impl Drop for BackgroundFunction {
+    /// Ends the session and gives the device back.
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the session's thread panicked");
+        }
+    }
+}
+
+async fn run(
+    options: RemoteOptions,
+    target: Target,
+    answer: mpsc::SyncSender<Result<Arc<FrontDevice>, AttachError>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let function = match RemoteFunction::attach(&options, &target).await {
+        Ok(function) => function,
+        Err(error) => {
+            // The receiver waits in `attach`.
+            let _ = answer.send(Err(error));
+            return;
+        }
+    };
+    let device = Arc::clone(function.device());
+    let session = device.session().clone();
+    let (drive, lease) = function.into_parts();
+    let driver = tokio::spawn(drive);
+    let opened = session.opened().await.map_err(AttachError::NotAccepted);
+    if answer.send(opened.map(|()| device)).is_ok() {
+        // Ends when the owner drops its half.
+        let _ = stopped.await;
+    }
+    session.close("the VMM is done with the device");
+    if driver.await.is_err() {
+        tracing::error!("the session's driver panicked");
+    }
+    if let Err(error) = lease.detach().await {
+        tracing::warn!(%error, "detach; the broker's grace period ends the claim");
+    }
+}

@@ -1,0 +1,341 @@
+//! The front device: a PCI function as the guest sees it.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use potemkin_pci::{
+    ConfigSpace, Descriptor, Space, Width, WritePolicy, decode_memory, decode_port,
+};
+use potemkin_session::access::{Extent, Location, Posting};
+
+use crate::{
+    block_on::block_on,
+    lanes::{Piece, pieces},
+    session::Session,
+};
+
+/// A PCI function whose device is elsewhere.
+///
+/// Lock order: `config` before the session's lock; neither is held across a wait.
+#[derive(Debug)]
+pub struct FrontDevice {
+    descriptor: Descriptor,
+    config: Mutex<ConfigSpace>,
+    session: Session,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    config_reads: AtomicU64,
+    config_reads_remote: AtomicU64,
+    config_writes: AtomicU64,
+    config_writes_remote: AtomicU64,
+    bar_reads: AtomicU64,
+    bar_writes: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What the guest did so far, and how much of it needed the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceCounters {
+    /// Reads of configuration space.
+    pub config_reads: u64,
+    /// Of these, those that asked the host for volatile bits.
+    pub config_reads_remote: u64,
+    /// Writes to configuration space.
+    pub config_writes: u64,
+    /// Of these, those that were forwarded to the host.
+    pub config_writes_remote: u64,
+    /// Reads of BARs.
+    pub bar_reads: u64,
+    /// Writes to BARs.
+    pub bar_writes: u64,
+    /// Accesses that found nothing: decode off, outside the BAR, or the session not live.
+    pub refused: u64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl FrontDevice {
+    /// The function that `descriptor` describes, served by `session`.
+    pub fn new(descriptor: Descriptor, session: Session) -> Self {
+        Self {
+            config: Mutex::new(ConfigSpace::new(&descriptor)),
+            descriptor,
+            session,
+            counters: Counters::default(),
+        }
+    }
+
+    /// What the guest sees.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The session behind it.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the guest did so far.
+    pub fn counters(&self) -> DeviceCounters {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DeviceCounters {
+            config_reads: load(&self.counters.config_reads),
+            config_reads_remote: load(&self.counters.config_reads_remote),
+            config_writes: load(&self.counters.config_writes),
+            config_writes_remote: load(&self.counters.config_writes_remote),
+            bar_reads: load(&self.counters.bar_reads),
+            bar_writes: load(&self.counters.bar_writes),
+            refused: load(&self.counters.refused),
+        }
+    }
+
+    /// Looks at the live configuration space: base addresses, decode bits.
+    pub fn with_config<R>(&self, look: impl FnOnce(&ConfigSpace) -> R) -> R {
+        look(&self.config())
+    }
+
+    /// Reads configuration space. Local, but for volatile bits; without the host those read as the image has them.
+    pub async fn config_read(&self, offset: u16, out: &mut [u8]) {
+        count(&self.counters.config_reads);
+        let volatile = self.config().read(offset, out);
+        if volatile.is_empty() {
+            return;
+        }
+        count(&self.counters.config_reads_remote);
+        let range = volatile.range();
+        let mut fresh = out.to_vec();
+        let at = u64::from(offset) + range.start as u64;
+        if self.fetch(Space::Config, at, &mut fresh[range]).await {
+            self.config().merge_volatile(offset, out, &fresh);
+        }
+    }
+
+    /// Writes configuration space: the local image first, then the host if it must hear of it.
+    pub async fn config_write(&self, offset: u16, data: &[u8]) {
+        count(&self.counters.config_writes);
+        let outcome = self.config().write(offset, data);
+        if outcome.forward {
+            count(&self.counters.config_writes_remote);
+            self.store(Space::Config, u64::from(offset), data).await;
+        }
+        if outcome.flr {
+            self.reset();
+        }
+    }
+
+    /// Reads a BAR or the expansion ROM. What is not there reads as all-ones: beyond its end, with decode off, without a live session.
+    pub async fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) {
+        if let Space::Rom = space {
+            return self.rom_read(offset, out);
+        }
+        count(&self.counters.bar_reads);
+        if !self.reachable(space, offset, out.len()) || !self.fetch(space, offset, out).await {
+            count(&self.counters.refused);
+            out.fill(0xff);
+        }
+    }
+
+    /// Writes a BAR. Returns at once where the register's policy posts writes; dropped where there is nothing.
+    pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) {
+        count(&self.counters.bar_writes);
+        if !self.reachable(space, offset, data.len()) || !self.store(space, offset, data).await {
+            count(&self.counters.refused);
+        }
+    }
+
+    /// Decodes a guest-physical address by the base registers and reads there; `None` when this function does not answer.
+    pub async fn memory_read(&self, address: u64, out: &mut [u8]) -> Option<()> {
+        let (space, offset) = decode_memory(&self.config(), address, out.len() as u64)?;
+        self.region_read(space, offset, out).await;
+        Some(())
+    }
+
+    /// Decodes a guest-physical address and writes there; `None` when this function does not answer.
+    pub async fn memory_write(&self, address: u64, data: &[u8]) -> Option<()> {
+        let (space, offset) = decode_memory(&self.config(), address, data.len() as u64)?;
+        self.region_write(space, offset, data).await;
+        Some(())
+    }
+
+    /// Decodes a port and reads there; `None` when this function does not answer.
+    pub async fn port_read(&self, port: u16, out: &mut [u8]) -> Option<()> {
+        let (space, offset) = decode_port(&self.config(), port, out.len() as u64)?;
+        self.region_read(space, offset, out).await;
+        Some(())
+    }
+
+    /// Decodes a port and writes there; `None` when this function does not answer.
+    pub async fn port_write(&self, port: u16, data: &[u8]) -> Option<()> {
+        let (space, offset) = decode_port(&self.config(), port, data.len() as u64)?;
+        self.region_write(space, offset, data).await;
+        Some(())
+    }
+
+    /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
+    pub fn reset(&self) {
+        self.config().reset();
+        self.session.reset();
+    }
+
+    /// [`FrontDevice::config_read`] for a vCPU thread; the session must be driven by another one.
+    pub fn config_read_blocking(&self, offset: u16, out: &mut [u8]) {
+        block_on(self.config_read(offset, out));
+    }
+
+    /// [`FrontDevice::config_write`] for a vCPU thread.
+    pub fn config_write_blocking(&self, offset: u16, data: &[u8]) {
+        block_on(self.config_write(offset, data));
+    }
+
+    /// [`FrontDevice::region_read`] for a vCPU thread.
+    pub fn region_read_blocking(&self, space: Space, offset: u64, out: &mut [u8]) {
+        block_on(self.region_read(space, offset, out));
+    }
+
+    /// [`FrontDevice::region_write`] for a vCPU thread.
+    pub fn region_write_blocking(&self, space: Space, offset: u64, data: &[u8]) {
+        block_on(self.region_write(space, offset, data));
+    }
+
+    fn config(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an access finds the BAR: it has these bytes, and its kind of decode is on.
+    fn reachable(&self, space: Space, offset: u64, len: usize) -> bool {
+        let Space::Bar(index) = space else {
+            return false;
+        };
+        let Some(bar) = self.descriptor.bar(index) else {
+            return false;
+        };
+        let inside = offset
+            .checked_add(len as u64)
+            .is_some_and(|end| end <= bar.size);
+        let config = self.config();
+        let decoded = if bar.kind.is_memory() {
+            config.memory_enabled()
+        } else {
+            config.io_enabled()
+        };
+        inside && decoded
+    }
+
+    /// The ROM is here already. Its enable bit is the decoder's business: a VMM may read the image without it.
+    fn rom_read(&self, offset: u64, out: &mut [u8]) {
+        let rom = self.descriptor.rom().unwrap_or(&[]);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (index, byte) in out.iter_mut().enumerate() {
+            let at = start.checked_add(index);
+            *byte = at.and_then(|at| rom.get(at)).copied().unwrap_or(0xff);
+        }
+    }
+
+    /// Asks the host; false when any part has no result.
+    async fn fetch(&self, space: Space, offset: u64, out: &mut [u8]) -> bool {
+        for piece in pieces(space, offset, out.len()) {
+            let Ok(bytes) = self.session.read(piece.at, piece.extent).await else {
+                return false;
+            };
+            out[piece.start..piece.start + piece.len()].copy_from_slice(&bytes);
+        }
+        true
+    }
+
+    /// Tells the host; false when any part was dropped.
+    async fn store(&self, space: Space, offset: u64, data: &[u8]) -> bool {
+        for piece in pieces(space, offset, data.len()) {
+            let bytes = &data[piece.start..piece.start + piece.len()];
+            let posting = self.posting(&piece);
+            let written = self
+                .session
+                .write(piece.at, piece.extent, posting, bytes)
+                .await;
+            if written.is_err() {
+                return false;
+            }
+            if self.descriptor.is_doorbell(space, piece.at.offset) {
+                self.session.push();
+            }
+        }
+        true
+    }
+
+    fn posting(&self, piece: &Piece) -> Posting {
+        match self
+            .descriptor
+            .write_policy(piece.at.space, piece.at.offset)
+        {
+            WritePolicy::Posted => Posting::Posted,
+            WritePolicy::NonPosted => Posting::NonPosted,
+        }
+    }
+
+    /// Writes one port or FIFO register several times, or reads it: a string instruction, as one access. `data` or `out` holds the
+    /// elements.
+    pub async fn string_write(&self, space: Space, offset: u64, width: Width, data: &[u8]) {
+        count(&self.counters.bar_writes);
+        let (at, posting) = self.string_at(space, offset, width);
+        for chunk in data.chunks(potemkin_session::access::MAX_ACCESS_BYTES) {
+            let sent = match string_extent(width, chunk.len()) {
+                Some(extent) if self.reachable(space, offset, width.bytes()) => {
+                    self.session.write(at, extent, posting, chunk).await.is_ok()
+                }
+                _ => false,
+            };
+            if !sent {
+                count(&self.counters.refused);
+                return;
+            }
+        }
+    }
+
+    /// Reads one port or FIFO register as often as `out` has elements: a string instruction, as one access.
+    pub async fn string_read(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) {
+        count(&self.counters.bar_reads);
+        let (at, _) = self.string_at(space, offset, width);
+        for chunk in out.chunks_mut(potemkin_session::access::MAX_ACCESS_BYTES) {
+            let answer = match string_extent(width, chunk.len()) {
+                Some(extent) if self.reachable(space, offset, width.bytes()) => {
+                    self.session.read(at, extent).await.ok()
+                }
+                _ => None,
+            };
+            match answer {
+                Some(bytes) => chunk.copy_from_slice(&bytes),
+                None => {
+                    count(&self.counters.refused);
+                    chunk.fill(0xff);
+                }
+            }
+        }
+    }
+
+    fn string_at(&self, space: Space, offset: u64, width: Width) -> (Location, Posting) {
+        let at = Location {
+            space,
+            offset,
+            width,
+        };
+        let posting = match self.descriptor.write_policy(space, offset) {
+            WritePolicy::Posted => Posting::Posted,
+            WritePolicy::NonPosted => Posting::NonPosted,
+        };
+        (at, posting)
+    }
+}
+
+/// So many elements at one offset; `None` when the bytes are no whole elements.
+fn string_extent(width: Width, bytes: usize) -> Option<Extent> {
+    if bytes == 0 || !bytes.is_multiple_of(width.bytes()) {
+        return None;
+    }
+    u16::try_from(bytes / width.bytes()).ok().map(Extent::Fixed)
+}

@@ -1,0 +1,101 @@
+//! Moves frames between a session and its transport stream. Thin: what is sent when is the core's business.
+
+use std::{future::Future, pin::Pin, time::Instant};
+
+use potemkin_session::front::FrontState;
+use potemkin_transport::{FrameStream, TransportError};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::session::Session;
+
+/// Runs a session on its stream until it is closed or contained. What waits then has been answered.
+pub async fn drive(session: Session, mut stream: FrameStream) {
+    let mut alarm = Alarm::default();
+    loop {
+        if let Err(error) = transmit(&session, &mut stream) {
+            return lose(&session, &error.to_string());
+        }
+        let (state, timeout) = settle(&session);
+        if matches!(state, FrontState::Contained | FrontState::Closed) {
+            // The last frame says why; whether it arrives is no longer ours to wait for beyond the transport's own bound.
+            stream.sender.finish().await;
+            return;
+        }
+        alarm.set(timeout);
+        let sending = stream.sender.needs_flush();
+        tokio::select! {
+            received = stream.receiver.recv() => match received {
+                Ok(Some(frame)) => {
+                    if let Err(violation) = session.lock().core.handle_frame(frame) {
+                        tracing::warn!(%violation, "the host broke the protocol");
+                    }
+                }
+                Ok(None) => return lose(&session, "the stream ended"),
+                Err(error) => return lose(&session, &error.to_string()),
+            },
+            () = session.kicked() => {}
+            flushed = stream.sender.flushed(), if sending => {
+                if let Err(error) = flushed {
+                    return lose(&session, &error.to_string());
+                }
+            }
+            () = alarm.rings() => session.lock().core.handle_timeout(Instant::now()),
+        }
+    }
+}
+
+/// Hands every frame that is ready to the transport.
+fn transmit(session: &Session, stream: &mut FrameStream) -> Result<(), TransportError> {
+    let now = Instant::now();
+    let mut state = session.lock();
+    while let Some(frame) = state.core.poll_transmit(now) {
+        stream.sender.send(frame)?;
+    }
+    Ok(())
+}
+
+fn settle(session: &Session) -> (FrontState, Option<Instant>) {
+    let mut state = session.lock();
+    state.dispatch();
+    (state.core.state(), state.core.poll_timeout())
+}
+
+fn lose(session: &Session, reason: &str) {
+    let mut state = session.lock();
+    state.core.handle_lost(reason);
+    state.dispatch();
+}
+
+/// A timer that is moved only when it must ring earlier: most deadlines are met, and setting a timer for each access costs.
+#[derive(Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    wanted: bool,
+}
+
+impl Alarm {
+    fn set(&mut self, timeout: Option<Instant>) {
+        self.wanted = timeout.is_some();
+        let Some(timeout) = timeout.map(tokio::time::Instant::from_std) else {
+            return;
+        };
+        match &mut self.sleep {
+            None => self.sleep = Some(Box::pin(sleep_until(timeout))),
+            Some(sleep) if sleep.deadline() > timeout || sleep.is_elapsed() => {
+                sleep.as_mut().reset(timeout);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Ready when time is up, perhaps early: the core looks at the clock itself.
+    fn rings(&mut self) -> impl Future<Output = ()> + '_ {
+        let sleep = self.sleep.as_mut().filter(|_| self.wanted);
+        async move {
+            match sleep {
+                Some(sleep) => sleep.as_mut().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! A session as its users hold it: accesses go in, answers come back to whoever waits.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use potemkin_session::{
+    access::{Extent, Location, Posting},
+    front::{Failure, Front, FrontConfig, FrontCounters, FrontEvent, FrontState, Refused},
+};
+use tokio::sync::Notify;
+
+/// A handle on one session. Cheap to clone; any thread may use it. Something must run [`crate::drive`] for it.
+///
+/// Lock order: the one lock here is held for single steps of the core, never across a wait, and no other lock is taken under it.
+/// Who wakes whom: users wake the driver by `kick`; the driver wakes users by the wakers in `State`.
+#[derive(Debug, Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    kick: Notify,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) core: Front,
+    /// Somebody waits for these answers. Bounded by the non-posted credits.
+    waiting: HashMap<u64, Waiting>,
+    /// Refused for want of credit; at most one entry for each waiting caller.
+    blocked: Vec<Waker>,
+    opened: Vec<Waker>,
+    contained: Option<String>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Pending(Option<Waker>),
+    Done(Result<Bytes, Failure>),
+}
+
+/// Removes its entry when the waiter goes away, so that an abandoned wait leaves nothing behind.
+struct Ticket<'a> {
+    session: &'a Session,
+    sequence: u64,
+}
+
+impl Session {
+    /// A session that is about to be opened.
+    pub fn new(config: FrontConfig) -> Self {
+        let state = State {
+            core: Front::new(config, Instant::now()),
+            waiting: HashMap::new(),
+            blocked: Vec::new(),
+            opened: Vec::new(),
+            contained: None,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                kick: Notify::new(),
+            }),
+        }
+    }
+
+    /// Reads; waits for the answer, at most for the session's deadline.
+    ///
+    /// # Errors
+    /// When there is no result; the guest gets all-ones then.
+    pub async fn read(&self, at: Location, extent: Extent) -> Result<Bytes, Failure> {
+        let sequence = self
+            .admitted(true, |core, now| core.read(now, at, extent))
+            .await?;
+        self.answer(sequence).await
+    }
+
+    /// Writes. A posted write returns once it has credit; a non-posted one once it is done.
+    ///
+    /// # Errors
+    /// When it was dropped, or its outcome is unknown.
+    pub async fn write(
+        &self,
+        at: Location,
+        extent: Extent,
+        posting: Posting,
+        data: &[u8],
+    ) -> Result<(), Failure> {
+        let sequence = self
+            .admitted(posting == Posting::NonPosted, |core, now| {
+                core.write(now, at, extent, posting, data)
+            })
+            .await?;
+        match posting {
+            Posting::Posted => Ok(()),
+            Posting::NonPosted => self.answer(sequence).await.map(drop),
+        }
+    }
+
+    /// Resets the function, in order with the accesses before and after. Waits for nothing.
+    pub fn reset(&self) {
+        self.lock().core.reset(Instant::now());
+        self.kick();
+    }
+
+    /// What is collected should go now: a doorbell was written.
+    pub fn push(&self) {
+        self.lock().core.push();
+        self.kick();
+    }
+
+    /// Waits until the host has accepted the session.
+    ///
+    /// # Errors
+    /// Why it did not, for people.
+    pub async fn opened(&self) -> Result<(), String> {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            match state.core.state() {
+                FrontState::Opening => {
+                    state.opened.push(context.waker().clone());
+                    Poll::Pending
+                }
+                FrontState::Live => Poll::Ready(Ok(())),
+                FrontState::Contained | FrontState::Closed => {
+                    let reason = state.contained.clone();
+                    Poll::Ready(Err(reason.unwrap_or_else(|| "closed".to_owned())))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Ends the session on purpose; the driver sends a last frame and returns.
+    pub fn close(&self, reason: &str) {
+        self.lock().core.close(reason);
+        self.kick();
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> FrontState {
+        self.lock().core.state()
+    }
+
+    /// Why it is contained, once it is.
+    pub fn contained(&self) -> Option<String> {
+        self.lock().contained.clone()
+    }
+
+    /// Frames and bytes so far.
+    pub fn counters(&self) -> FrontCounters {
+        self.lock().core.counters()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a bug that has been reported; the core's state is still whole between its steps.
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the driver.
+    fn kick(&self) {
+        self.shared.kick.notify_one();
+    }
+
+    pub(crate) async fn kicked(&self) {
+        self.shared.kick.notified().await;
+    }
+
+    /// Hands an access to the core as soon as there is credit. Bounded: no credit means that something is in flight, and that has
+    /// a deadline, after which the session is contained and refuses. `waits`: the caller will ask for the answer; its entry is
+    /// made under the same lock, so that no answer comes before it.
+    async fn admitted(
+        &self,
+        waits: bool,
+        mut submit: impl FnMut(&mut Front, Instant) -> Result<u64, Refused>,
+    ) -> Result<u64, Failure> {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            let result = submit(&mut state.core, Instant::now());
+            match result {
+                Ok(sequence) if waits => {
+                    state.waiting.insert(sequence, Waiting::Pending(None));
+                }
+                Err(Refused::NoCredit) => state.block(context.waker()),
+                _ => {}
+            }
+            drop(state);
+            match result {
+                Err(Refused::NotLive | Refused::Size) => Poll::Ready(Err(Failure::Contained)),
+                Err(Refused::NoCredit) => {
+                    self.kick();
+                    Poll::Pending
+                }
+                Ok(sequence) => {
+                    self.kick();
+                    Poll::Ready(Ok(sequence))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn answer(&self, sequence: u64) -> Result<Bytes, Failure> {
+        let ticket = Ticket {
+            session: self,
+            sequence,
+        };
+        poll_fn(|context| ticket.poll(context.waker())).await
+    }
+}
+
+impl Ticket<'_> {
+    fn poll(&self, waker: &Waker) -> Poll<Result<Bytes, Failure>> {
+        let mut state = self.session.lock();
+        match state.waiting.get_mut(&self.sequence) {
+            Some(Waiting::Pending(slot)) => {
+                slot.clone_from(&Some(waker.clone()));
+                Poll::Pending
+            }
+            Some(Waiting::Done(result)) => Poll::Ready(result.clone()),
+            None => Poll::Ready(Err(Failure::Contained)),
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.session.lock().waiting.remove(&self.sequence);
+    }
+}
+
+impl State {
+    /// Remembers whom to wake when there is credit again, each caller once.
+    fn block(&mut self, waker: &Waker) {
+        if !self.blocked.iter().any(|known| known.will_wake(waker)) {
+            self.blocked.push(waker.clone());
+        }
+    }
+
+    /// Hands what happened to whoever waits for it.
+    pub(crate) fn dispatch(&mut self) {
+        while let Some(event) = self.core.poll_event() {
+            match event {
+                FrontEvent::Completed { sequence, outcome } => self.complete(sequence, outcome),
+                FrontEvent::Unblocked => self.blocked.drain(..).for_each(Waker::wake),
+                FrontEvent::Opened => self.opened.drain(..).for_each(Waker::wake),
+                FrontEvent::Contained(reason) => {
+                    tracing::warn!(%reason, "session contained: reads give all-ones, writes are dropped");
+                    self.contained = Some(reason);
+                    self.opened.drain(..).for_each(Waker::wake);
+                }
+            }
+        }
+    }
+
+    fn complete(&mut self, sequence: u64, outcome: Result<Bytes, Failure>) {
+        // Nobody there: the waiter has gone away.
+        if let Some(waiting) = self.waiting.get_mut(&sequence)
+            && let Waiting::Pending(Some(waker)) =
+                std::mem::replace(waiting, Waiting::Done(outcome))
+        {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The front device over real transports, against a host half that runs a device of 4 KiB of memory.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use potemkin_front_core::{FrontDevice, Session, drive};
+use potemkin_pci::{Bar, BarIndex, BarKind, Descriptor, DescriptorBuilder, Space};
+use potemkin_service::certs::{self, DevOptions};
+use potemkin_session::{
+    access::{Operation, Payload, Status},
+    front::{FrontConfig, FrontState},
+    host::{Host, Opening, Work},
+    ids::{AttachNumber, Epoch, Incarnation, Path as SessionPath, SessionId},
+};
+use potemkin_transport::{
+    DialOptions, Dialer, FrameStream, Identity, IdentityPattern, ListenOptions, Role,
+    SessionHandler, TlsMaterial, TransportKind, listen,
+};
+use tokio::{net::UdpSocket, sync::oneshot, task::JoinHandle};
+
+/// The command register; its bit 1 turns memory decode on.
+const COMMAND: u16 = 4;
+const DEADLINE: Duration = Duration::from_millis(300);
+
+fn incarnation() -> Incarnation {
+    Incarnation::from_bytes([3; 16])
+}
+
+fn bar0() -> Space {
+    Space::Bar(BarIndex::new(0).unwrap())
+}
+
+fn descriptor() -> Descriptor {
+    let bar = Bar {
+        kind: BarKind::Memory32,
+        size: 4_096,
+        prefetchable: false,
+    };
+    DescriptorBuilder::new(0x1234, 0x0001)
+        .bar(BarIndex::new(0).unwrap(), bar)
+        .build()
+        .unwrap()
+}
+
+/// What the device applied, in order: offset and value; and the frames that brought it.
+#[derive(Debug, Default)]
+struct Applied {
+    writes: Vec<(u64, u64)>,
+    frames: usize,
+}
+
+/// Serves sessions with a device that reads back what was written; a read of offset 0xff0 is never answered.
+struct Memory {
+    applied: Arc<Mutex<Applied>>,
+}
+
+impl SessionHandler for Memory {
+    async fn session(
+        &self,
+        _peer: Identity,
+        _kind: TransportKind,
+        _remote: SocketAddr,
+        mut stream: FrameStream,
+    ) {
+        let open = stream.receiver.recv().await.unwrap().unwrap();
+        let opening = Opening::decode(open).unwrap();
+        let mut host = Host::accept(&opening, incarnation()).unwrap();
+        let mut bytes = vec![0; 4_096];
+        loop {
+            while let Some(frame) = host.poll_transmit() {
+                stream.sender.send(frame).unwrap();
+            }
+            if stream.sender.flushed().await.is_err() {
+                return;
+            }
+            let Ok(Some(frame)) = stream.receiver.recv().await else {
+                return;
+            };
+            host.handle_frame(frame).unwrap();
+            self.applied.lock().unwrap().frames += 1;
+            while let Some(work) = host.next_work() {
+                let Work::Access(access) = work else {
+                    bytes.fill(0);
+                    host.complete(Status::Ok, &[]);
+                    continue;
+                };
+                let start = usize::try_from(access.at.offset).unwrap();
+                let place = &mut bytes[start..start + access.bytes()];
+                match &access.operation {
+                    Operation::Read if access.at.offset == 0xff0 => {
+                        return std::future::pending().await;
+                    }
+                    Operation::Read => host.complete(Status::Ok, place),
+                    Operation::Write(_, payload) => {
+                        let value = match payload {
+                            Payload::Value(value) => {
+                                place.copy_from_slice(&value.to_le_bytes()[..place.len()]);
+                                *value
+                            }
+                            Payload::Block(block) => {
+                                place.copy_from_slice(block);
+                                block.len() as u64
+                            }
+                        };
+                        let mut applied = self.applied.lock().unwrap();
+                        applied.writes.push((access.at.offset, value));
+                        host.complete(Status::Ok, &[]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Rig {
+    device: FrontDevice,
+    applied: Arc<Mutex<Applied>>,
+    driver: JoinHandle<()>,
+    /// The server stops when this is dropped.
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    _certs: tempfile::TempDir,
+}
+
+fn material(dir: &Path, role: &str) -> TlsMaterial {
+    let file = |suffix| dir.join(format!("{role}.{suffix}"));
+    TlsMaterial::load(&dir.join("ca.pem"), &file("pem"), &file("key")).unwrap()
+}
+
+async fn rig(kind: TransportKind) -> Rig {
+    let certs = tempfile::tempdir().unwrap();
+    let dir = certs.path().join("certs");
+    certs::write_dev(&dir, &DevOptions::default()).unwrap();
+    let applied = Arc::new(Mutex::new(Applied::default()));
+
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = listen(ListenOptions::new(any, material(&dir, "host")))
+        .await
+        .unwrap();
+    let address = listener.local_addr();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let memory = Memory {
+        applied: Arc::clone(&applied),
+    };
+    let server = tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        listener
+            .serve(memory, tonic::service::Routes::default(), stopped)
+            .await
+            .unwrap();
+    });
+
+    let tls = material(&dir, "agent");
+    let expect = IdentityPattern::same_domain(tls.identity(), Role::Host);
+    let connection = Dialer::new(tls, expect, DialOptions::default())
+        .connect(kind, address)
+        .await
+        .unwrap();
+    let stream = connection.open().await.unwrap();
+    let session = Session::new(FrontConfig {
+        path: SessionPath {
+            session: SessionId::from_halves(1, 2),
+            epoch: Epoch(1),
+            attach_number: AttachNumber(1),
+        },
+        host_incarnation: incarnation(),
+        deadline: DEADLINE,
+    });
+    let driver = tokio::spawn({
+        let session = session.clone();
+        async move {
+            drive(session, stream).await;
+            connection.close();
+        }
+    });
+    session.opened().await.unwrap();
+    let device = FrontDevice::new(descriptor(), session);
+    Rig {
+        device,
+        applied,
+        driver,
+        stop,
+        server,
+        _certs: certs,
+    }
+}
+
+async fn enable_memory(device: &FrontDevice) {
+    device.config_write(COMMAND, &[2, 0]).await;
+}
+
+async fn read_u32(device: &FrontDevice, offset: u64) -> u32 {
+    let mut out = [0; 4];
+    device.region_read(bar0(), offset, &mut out).await;
+    u32::from_le_bytes(out)
+}
+
+#[tokio::test]
+async fn a_thousand_posted_writes_and_a_read_travel_in_a_few_frames_and_one_round_trip() {
+    for kind in [TransportKind::Quic, TransportKind::Grpc] {
+        let rig = rig(kind).await;
+        enable_memory(&rig.device).await;
+        let before = rig.device.session().counters();
+
+        for n in 0..1_000_u32 {
+            let offset = u64::from(n % 16) * 4;
+            let data = n.to_le_bytes();
+            rig.device.region_write(bar0(), offset, &data).await;
+        }
+        let value = read_u32(&rig.device, 60).await;
+
+        let after = rig.device.session().counters();
+        assert_eq!(value, 991, "the read comes behind all writes");
+        assert_eq!(after.round_trips - before.round_trips, 1, "{kind}");
+        let frames = after.frames_sent - before.frames_sent;
+        assert!(frames <= 8, "{kind}: {frames} frames");
+        let applied = rig.applied.lock().unwrap();
+        let expected: Vec<_> = (0..1_000).map(|n| ((n % 16) * 4, n)).collect();
+        assert_eq!(applied.writes, expected, "complete and in order");
+        assert!(applied.frames <= 8, "{kind}: {} frames", applied.frames);
+    }
+}
+
+#[tokio::test]
+async fn configuration_space_causes_no_frame() {
+    let rig = rig(TransportKind::Quic).await;
+    let before = rig.device.session().counters();
+
+    let mut ids = [0; 4];
+    for _ in 0..100 {
+        rig.device.config_read(0, &mut ids).await;
+    }
+    rig.device.config_write(0x10, &[0xff; 4]).await;
+    let mut size = [0; 4];
+    rig.device.config_read(0x10, &mut size).await;
+
+    assert_eq!(u32::from_le_bytes(ids), 0x0001_1234);
+    assert_eq!(u32::from_le_bytes(size), 0xffff_f000);
+    assert_eq!(rig.device.session().counters(), before);
+}
+
+#[tokio::test]
+async fn what_is_not_there_reads_as_all_ones_without_a_frame() {
+    let rig = rig(TransportKind::Grpc).await;
+    let before = rig.device.session().counters();
+
+    assert_eq!(read_u32(&rig.device, 0).await, u32::MAX, "decode is off");
+    enable_memory(&rig.device).await;
+    assert_eq!(
+        read_u32(&rig.device, 4_094).await,
+        u32::MAX,
+        "crosses the end"
+    );
+    assert_eq!(read_u32(&rig.device, u64::MAX).await, u32::MAX);
+    let mut byte = [0];
+    rig.device
+        .region_read(Space::Bar(BarIndex::new(1).unwrap()), 0, &mut byte)
+        .await;
+    assert_eq!(byte, [0xff], "no such BAR");
+    rig.device.region_read(Space::Rom, 0, &mut byte).await;
+    assert_eq!(byte, [0xff], "no ROM");
+
+    assert_eq!(rig.device.session().counters(), before);
+}
+
+#[tokio::test]
+async fn an_access_of_any_length_is_carried() {
+    let rig = rig(TransportKind::Quic).await;
+    enable_memory(&rig.device).await;
+    let block: Vec<u8> = (0..=255).collect();
+
+    rig.device.region_write(bar0(), 3, &block).await;
+    let mut back = vec![0; 256];
+    rig.device.region_read(bar0(), 3, &mut back).await;
+
+    assert_eq!(back, block);
+}
+
+#[tokio::test]
+async fn a_reset_reaches_the_device_in_order() {
+    let rig = rig(TransportKind::Quic).await;
+    enable_memory(&rig.device).await;
+    rig.device.region_write(bar0(), 0, &[1, 2, 3, 4]).await;
+
+    rig.device.reset();
+    assert_eq!(
+        read_u32(&rig.device, 0).await,
+        u32::MAX,
+        "decode is off again"
+    );
+    enable_memory(&rig.device).await;
+
+    assert_eq!(read_u32(&rig.device, 0).await, 0);
+}
+
+#[tokio::test]
+async fn a_read_that_is_never_answered_gives_all_ones_once_and_the_next_at_once() {
+    let rig = rig(TransportKind::Grpc).await;
+    enable_memory(&rig.device).await;
+
+    assert_eq!(read_u32(&rig.device, 0xff0).await, u32::MAX);
+    let frames = rig.device.session().counters().frames_sent;
+    assert_eq!(rig.device.session().state(), FrontState::Contained);
+    assert_eq!(read_u32(&rig.device, 0).await, u32::MAX);
+
+    assert_eq!(rig.device.session().counters().frames_sent, frames);
+    assert!(rig.device.session().contained().unwrap().contains("300 ms"));
+    rig.driver.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_goes_away_leaves_no_reader_waiting() {
+    for kind in [TransportKind::Quic, TransportKind::Grpc] {
+        let rig = rig(kind).await;
+        enable_memory(&rig.device).await;
+        drop(rig.stop);
+        rig.server.await.unwrap();
+
+        assert_eq!(read_u32(&rig.device, 0).await, u32::MAX);
+
+        assert_eq!(rig.device.session().state(), FrontState::Contained);
+    }
+}
+
+#[test]
+fn a_vcpu_thread_reads_and_writes_without_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let rig = runtime.block_on(rig(TransportKind::Quic));
+    let device = Arc::new(rig.device);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let network = std::thread::spawn(move || runtime.block_on(stopped));
+
+    device.config_write_blocking(COMMAND, &[2, 0]);
+    let vcpus: Vec<_> = (0..4_u64)
+        .map(|vcpu| {
+            let device = Arc::clone(&device);
+            std::thread::spawn(move || {
+                let mut out = [0; 8];
+                for n in 0..50_u64 {
+                    let value = (vcpu << 32 | n).to_le_bytes();
+                    device.region_write_blocking(bar0(), vcpu * 8, &value);
+                    device.region_read_blocking(bar0(), vcpu * 8, &mut out);
+                    assert_eq!(out, value);
+                }
+            })
+        })
+        .collect();
+    for vcpu in vcpus {
+        vcpu.join().unwrap();
+    }
+
+    drop(stop);
+    let _ = network.join().unwrap();
+    // The device never saw a reset or a gap: every write is there.
+    assert_eq!(rig.applied.lock().unwrap().writes.len(), 200);
+}
+
+#[tokio::test]
+async fn an_unused_udp_port_is_a_clear_error() {
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let certs = tempfile::tempdir().unwrap();
+    let dir = certs.path().join("certs");
+    certs::write_dev(&dir, &DevOptions::default()).unwrap();
+    let tls = material(&dir, "agent");
+    let expect = IdentityPattern::same_domain(tls.identity(), Role::Host);
+    let options = DialOptions {
+        connect_timeout: Duration::from_millis(200),
+        ..DialOptions::default()
+    };
+
+    let error = Dialer::new(tls, expect, options)
+        .connect(TransportKind::Quic, silent.local_addr().unwrap())
+        .await
+        .unwrap_err();
+
+    let port = silent.local_addr().unwrap().port().to_string();
+    assert!(error.to_string().contains(&port), "{error}");
+}
