@@ -1,0 +1,78 @@
+//! Publishes the devices' counters to Prometheus.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use potemkin_service::admin::{DeviceState, DeviceStatus};
+
+use crate::agent::Agent;
+
+/// The counters live with the data path, unshared; so often they are copied to where a scrape finds them.
+const PERIOD: Duration = Duration::from_secs(1);
+
+pub(crate) async fn publish(agent: Arc<Agent>) {
+    describe();
+    let mut ticks = tokio::time::interval(PERIOD);
+    loop {
+        ticks.tick().await;
+        let status = agent.status();
+        gauge!("potemkin_front_devices").set(f64::from(
+            u32::try_from(status.devices.len()).unwrap_or(u32::MAX),
+        ));
+        status.devices.iter().for_each(publish_device);
+    }
+}
+
+fn publish_device(device: &DeviceStatus) {
+    let name = device.name.clone();
+    let live = device.state == DeviceState::Live;
+    gauge!("potemkin_front_session_live", "name" => name.clone()).set(f64::from(u8::from(live)));
+    let counters = &device.counters;
+    for (what, value) in [
+        ("config_read", counters.config_reads),
+        ("config_write", counters.config_writes),
+        ("bar_read", counters.bar_reads),
+        ("bar_write", counters.bar_writes),
+    ] {
+        counter!("potemkin_front_accesses_total", "name" => name.clone(), "kind" => what)
+            .absolute(value);
+    }
+    for (direction, frames, bytes) in [
+        ("sent", counters.frames_sent, counters.bytes_sent),
+        (
+            "received",
+            counters.frames_received,
+            counters.bytes_received,
+        ),
+    ] {
+        counter!("potemkin_front_frames_total", "name" => name.clone(), "direction" => direction)
+            .absolute(frames);
+        counter!("potemkin_front_bytes_total", "name" => name.clone(), "direction" => direction)
+            .absolute(bytes);
+    }
+    counter!("potemkin_front_round_trips_total", "name" => name).absolute(counters.round_trips);
+}
+
+fn describe() {
+    describe_gauge!("potemkin_front_devices", "Devices attached to this agent");
+    describe_gauge!(
+        "potemkin_front_session_live",
+        "1 while the device's session is live, 0 while it is not"
+    );
+    describe_counter!(
+        "potemkin_front_accesses_total",
+        "The guest's accesses, by kind"
+    );
+    describe_counter!(
+        "potemkin_front_frames_total",
+        "Frames between the agent and its broker, by direction"
+    );
+    describe_counter!(
+        "potemkin_front_bytes_total",
+        "Bytes of frames between the agent and its broker, by direction"
+    );
+    describe_counter!(
+        "potemkin_front_round_trips_total",
+        "Times that the guest waited for the device host"
+    );
+}

@@ -1,0 +1,92 @@
+//! `potemkin-front`: the front agent beside the VMM.
+//!
+//! It attaches devices through a broker and offers each on a vfio-user socket, which QEMU and other VMMs connect to. Each
+//! attached device has one thread, which owns its socket, its session and its network stream, so that an access passes no queue
+//! between threads. The main thread serves the admin socket and metrics.
+
+mod admin;
+mod agent;
+mod function;
+mod gauges;
+mod served;
+mod settings;
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+
+use potemkin_service::{About, BoxError, Startup, admin::AttachRequest, metrics::MetricsServer};
+use potemkin_vfio_server::{Listener, Options};
+use serde::Serialize;
+use tokio::net::UnixListener;
+
+use agent::Agent;
+pub use settings::{BrokerSection, DeviceSection, FrontSettings, SessionSection};
+
+const ABOUT: About = About {
+    binary: "potemkin-front",
+    summary: "Potemkin's front agent: attaches remote devices and offers each to a VMM on a vfio-user socket",
+    examples: "  # With a configuration file; see deploy/config/front.toml\n  \
+         potemkin-front --config front.toml\n\n  \
+         # Check it first: exit code 2 and the line at fault if it is wrong\n  \
+         potemkin-front --config front.toml --check-config\n\n  \
+         # Another broker, without touching the file\n  \
+         POTEMKIN_FRONT__BROKER__ADDR=broker.example:7640 potemkin-front --config front.toml\n\n  \
+         # Attach a device to the running agent, and show what it has\n  \
+         potemkin attach edu0 --agent /run/potemkin/front.sock --device edu-0 --socket /run/potemkin/edu0.sock\n  \
+         potemkin status --agent /run/potemkin/front.sock",
+};
+
+/// Where a running agent listens; the contents of its ready-file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Addresses {
+    /// The admin socket.
+    pub admin: PathBuf,
+    /// The Prometheus endpoint.
+    pub metrics: SocketAddr,
+}
+
+/// Runs `potemkin-front` with these arguments, the program's name first.
+pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    potemkin_service::run(&ABOUT, args, serve)
+}
+
+/// Serves until the shutdown, then detaches everything.
+async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
+    let settings = &startup.settings;
+    let options = Options {
+        group: settings.socket_group,
+        ..Options::default()
+    };
+    let agent = Arc::new(Agent::new(settings.remote_options(&startup.base)?, options));
+    let admin_path = std::path::absolute(settings.admin_socket.resolve(&startup.base))?;
+    // Removes the socket when it goes.
+    let admin_socket = Listener::bind(&admin_path, settings.socket_group)?;
+    let metrics = MetricsServer::start(settings.metrics_listen)?;
+    for device in &settings.devices {
+        let request = AttachRequest {
+            name: device.name.clone(),
+            device: device.device.clone(),
+            selector: device.selector.clone(),
+            socket: std::path::absolute(device.socket.resolve(&startup.base))?,
+        };
+        if let Err(error) = agent.attach(request).await {
+            agent.stop().await;
+            return Err(format!("devices: `{}`: {error}", device.name).into());
+        }
+    }
+    let _ready = startup.announce(&Addresses {
+        admin: admin_path.clone(),
+        metrics: metrics.address(),
+    })?;
+    tracing::info!(admin = %admin_path.display(), metrics = %metrics.address(), "ready");
+
+    let gauges = tokio::spawn(gauges::publish(Arc::clone(&agent)));
+    let listener = std::os::unix::net::UnixListener::from(admin_socket.descriptor().try_clone()?);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    admin::serve(listener, Arc::clone(&agent), startup.shutdown.clone()).await;
+
+    tracing::info!("stopping: detaching all devices");
+    gauges.abort();
+    agent.stop().await;
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! One attached device: its thread, which owns the vfio-user socket, the session and the network stream.
+
+use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use potemkin_front_core::{
+    AttachError, Attachment, FrontDevice, RemoteFunction, RemoteOptions, Target,
+};
+use potemkin_session::front::FrontState;
+use potemkin_vfio_server::{BindError, Options, Server};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::function::VfioFunction;
+
+/// Longest that giving a device back may hold up a stop; the broker's grace period ends the claim without it.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What to serve.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) name: String,
+    pub(crate) target: Target,
+    pub(crate) socket: PathBuf,
+    pub(crate) socket_options: Options,
+    pub(crate) remote: RemoteOptions,
+}
+
+/// A device that is served until this is stopped or dropped.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) order: Order,
+    pub(crate) attachment: Attachment,
+    pub(crate) device: Arc<FrontDevice>,
+    stop: CancellationToken,
+    /// Ready when the thread has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+/// Why a device is not served.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    /// The operating system gave no thread or no event queue.
+    #[error("starting the device's thread")]
+    Thread(#[source] io::Error),
+    /// The vfio-user socket could not be made.
+    #[error("vfio-user socket")]
+    Socket(#[from] BindError),
+    /// The device was not attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A bug, reported by its own message.
+    #[error("the device's thread ended early")]
+    Ended,
+}
+
+type Started = (Attachment, Arc<FrontDevice>);
+
+impl Served {
+    /// Makes the socket, attaches, and returns once the host has accepted the session. Undoes all when a step fails.
+    pub(crate) async fn start(order: Order) -> Result<Self, ServeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ServeError::Thread)?;
+        let stop = CancellationToken::new();
+        let (answer, answered) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let (thread_order, thread_stop) = (order.clone(), stop.clone());
+        thread::Builder::new()
+            .name(format!("dev-{}", order.name))
+            .spawn(move || {
+                runtime.block_on(serve(thread_order, thread_stop, answer));
+                // Whoever waits may have gone.
+                let _ = end.send(());
+            })
+            .map_err(ServeError::Thread)?;
+        // An attach that nobody waits for any more must not go on.
+        let guard = stop.clone().drop_guard();
+        let (attachment, device) = answered.await.map_err(|_| ServeError::Ended)??;
+        guard.disarm();
+        Ok(Self {
+            order,
+            attachment,
+            device,
+            stop,
+            ended,
+        })
+    }
+
+    /// Ends the session, gives the device back and removes the socket; waits until that is done.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        // An error means that the thread has ended already.
+        let _ = self.ended.await;
+    }
+
+    pub(crate) fn state(&self) -> FrontState {
+        self.device.session().state()
+    }
+}
+
+async fn serve(
+    order: Order,
+    stop: CancellationToken,
+    answer: oneshot::Sender<Result<Started, ServeError>>,
+) {
+    let started = tokio::select! {
+        started = start(&order) => started,
+        () = stop.cancelled() => return,
+    };
+    let (server, function) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            // The receiver waits in `Served::start`, or has given up.
+            let _ = answer.send(Err(error));
+            return;
+        }
+    };
+    run(&order, server, function, stop, answer).await;
+}
+
+async fn start(order: &Order) -> Result<(Server, RemoteFunction), ServeError> {
+    let server = Server::bind(&order.socket, order.socket_options.clone())?;
+    let function = RemoteFunction::attach(&order.remote, &order.target).await?;
+    Ok((server, function))
+}
+
+async fn run(
+    order: &Order,
+    server: Server,
+    function: RemoteFunction,
+    stop: CancellationToken,
+    answer: oneshot::Sender<Result<Started, ServeError>>,
+) {
+    let attachment = function.attachment().clone();
+    let device = Arc::clone(function.device());
+    let session = device.session().clone();
+    let (drive, lease) = function.into_parts();
+    let driver = tokio::spawn(drive);
+
+    match session.opened().await {
+        Ok(()) => {
+            let started = (attachment, Arc::clone(&device));
+            if answer.send(Ok(started)).is_ok() {
+                let served = server
+                    .serve(&VfioFunction::new(device), stop.cancelled())
+                    .await;
+                if let Err(error) = served {
+                    tracing::error!(name = order.name, %error, "the vfio-user socket failed");
+                }
+            }
+        }
+        Err(reason) => {
+            let _ = answer.send(Err(AttachError::NotAccepted(reason).into()));
+        }
+    }
+
+    session.close("detached");
+    if driver.await.is_err() {
+        tracing::error!(name = order.name, "the session's driver panicked");
+    }
+    match tokio::time::timeout(DETACH_TIMEOUT, lease.detach()).await {
+        Ok(Ok(())) => tracing::info!(name = order.name, "detached"),
+        Ok(Err(error)) => tracing::warn!(
+            name = order.name,
+            error = potemkin_service::runtime::chain(&error),
+            "detach: the broker's grace period ends the claim"
+        ),
+        Err(_) => tracing::warn!(
+            name = order.name,
+            "detach: no answer from the broker; its grace period ends the claim"
+        ),
+    }
+}
