@@ -1,0 +1,12 @@
+//! The core, driven by hand: the test is the clock, the store, the hosts and the agents.
+
+#![allow(clippy::unwrap_used)]
+
+mod attaching;
+mod claiming;
+mod dialling;
+mod registering;
+mod restarting;
+mod simulated;
+mod viewing;
+mod world;
