@@ -1,0 +1,9 @@
+//! The devices that ship with Potemkin, and the catalog by which a configuration names them.
+
+pub mod catalog;
+pub mod edu;
+pub mod scratch;
+
+pub use catalog::{CatalogError, OptionValue, Options};
+pub use edu::Edu;
+pub use scratch::Scratch;
