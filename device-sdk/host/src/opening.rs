@@ -1,0 +1,136 @@
+//! The first frame of a stream: who may use which device.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use potemkin_proto::v1::{CloseCode, Grant};
+use potemkin_session::Violation;
+use potemkin_session::host::{Host, Opening};
+use potemkin_session::ids::{AttachNumber, Epoch, Incarnation, Path, SessionId};
+use potemkin_transport::{Identity, IdentityPattern, Role};
+
+use crate::gate::AdmitError;
+use crate::pool::Pool;
+use crate::served::{Admission, NotAdmitted, Served};
+
+/// A session that was let in.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) core: Host,
+    pub(crate) served: Arc<Served>,
+    pub(crate) admission: Admission,
+    /// Whose session it is, as the broker says.
+    pub(crate) agent: Identity,
+}
+
+/// Why a stream is refused, for the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    path: Path,
+    pub(crate) code: CloseCode,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    /// Of a stream whose first frame could not be read.
+    pub(crate) fn unread(code: CloseCode, message: String) -> Self {
+        let path = Path {
+            session: SessionId::from_halves(0, 0),
+            epoch: Epoch(0),
+            attach_number: AttachNumber(0),
+        };
+        Self {
+            path,
+            code,
+            message,
+        }
+    }
+
+    fn of(path: Path, code: CloseCode, message: impl Into<String>) -> Self {
+        Self {
+            path,
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The frame that says so.
+    pub(crate) fn frame(&self) -> Bytes {
+        Opening::refuse(self.path, self.code, format!("host: {}", self.message))
+    }
+}
+
+/// Decides on a stream's first frame.
+pub(crate) fn decide(
+    pool: &Pool,
+    accept: &IdentityPattern,
+    incarnation: Incarnation,
+    peer: &Identity,
+    frame: Bytes,
+) -> Result<Opened, Refusal> {
+    let opening = Opening::decode(frame).map_err(|violation| {
+        let code = match violation {
+            Violation::Version { .. } => CloseCode::Version,
+            _ => CloseCode::ProtocolViolation,
+        };
+        Refusal::unread(code, format!("{peer}: {violation}"))
+    })?;
+    let path = opening.path;
+    let refuse = |code, message: String| Refusal::of(path, code, message);
+    if peer.role() != Role::Broker || !accept.matches(peer) {
+        let message = format!("{peer} may not open sessions here: this host serves {accept}");
+        return Err(refuse(CloseCode::PermissionDenied, message));
+    }
+    let (device, agent) = read_grant(opening.open.grant.as_ref())
+        .map_err(|problem| refuse(CloseCode::PermissionDenied, format!("{peer}: {problem}")))?;
+    if Incarnation::from_slice(&opening.open.host_incarnation) != Some(incarnation) {
+        let message = "open.host_incarnation: not this run of the host: attach anew";
+        return Err(refuse(CloseCode::UnknownSession, message.into()));
+    }
+    let served = pool.get(device).ok_or_else(|| {
+        let message = format!("open.grant.device_id: this host has no device {device:?}");
+        refuse(CloseCode::UnknownSession, message)
+    })?;
+    // Before the device hears of it: a session that cannot be served must not end the one that is.
+    let core = Host::accept(&opening, incarnation).map_err(|violation| {
+        refuse(
+            CloseCode::ProtocolViolation,
+            format!("{agent}: {violation}"),
+        )
+    })?;
+    let admission = served
+        .admit(path)
+        .map_err(|error| refuse(code_of(&error), format!("{device}: {error}")))?;
+    Ok(Opened {
+        core,
+        served: Arc::clone(served),
+        admission,
+        agent,
+    })
+}
+
+fn read_grant(grant: Option<&Grant>) -> Result<(&str, Identity), String> {
+    let grant = grant.ok_or("open.grant: missing: a host takes sessions from brokers only")?;
+    let agent: Identity = grant
+        .agent
+        .parse()
+        .map_err(|error| format!("open.grant.agent: {error}"))?;
+    if agent.role() != Role::Agent {
+        return Err(format!("open.grant.agent: {agent} is no agent"));
+    }
+    Ok((&grant.device_id, agent))
+}
+
+fn code_of(error: &NotAdmitted) -> CloseCode {
+    match error {
+        NotAdmitted::Gate(AdmitError::OldEpoch { .. }) | NotAdmitted::OldAttach { .. } => {
+            CloseCode::Superseded
+        }
+        NotAdmitted::Gate(_) => CloseCode::UnknownSession,
+        NotAdmitted::Failed => CloseCode::Unreachable,
+    }
+}
+
+#[cfg(test)]
+#[path = "opening_tests.rs"]
+mod tests;
