@@ -1,0 +1,41 @@
+//! One module per kind of command.
+
+mod agent;
+mod broker;
+mod certs;
+mod probe;
+
+use std::path::Path;
+
+pub(crate) use broker::BrokerError;
+
+use crate::args::Command;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::settings::{BrokerAccess, CliSettings, agent_path};
+
+pub(crate) fn run(
+    command: Command,
+    settings: CliSettings,
+    base: &Path,
+    output: Output,
+) -> Result<(), CliError> {
+    let access = |args| BrokerAccess::new(args, &settings, base);
+    match command {
+        Command::Certs(command) => certs::run(command, output),
+        Command::Devices(args) => broker::devices(access(args)?, output),
+        Command::Sessions(args) => broker::sessions(access(args)?, output),
+        Command::Claim(args) => broker::claim(access(args.broker)?, args.target, output),
+        Command::Release(args) => broker::release(access(args.broker)?, args.claim, output),
+        Command::Attach(args) => {
+            agent::attach(&agent_path(&args.agent, &settings, base)?, args, output)
+        }
+        Command::Detach(args) => {
+            agent::detach(&agent_path(&args.agent, &settings, base)?, args, output)
+        }
+        Command::Status(args) => {
+            agent::status(&agent_path(&args, &settings, base)?, args.timeout, output)
+        }
+        Command::Probe(args) => probe::run(args, &settings, base, output),
+    }
+}

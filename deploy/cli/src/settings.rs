@@ -1,0 +1,204 @@
+//! The tool's own settings, under what the command line says.
+
+use std::path::{Path, PathBuf};
+
+use potemkin_service::config::{self, ConfigPath, LogSection, TlsSection};
+use potemkin_transport::{IdentityPattern, Role, TlsMaterial};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{AgentArgs, BrokerArgs, LogArgs};
+use crate::error::CliError;
+use crate::output::Output;
+
+/// The name in environment variables, as in `POTEMKIN_CLI__BROKER`.
+const ROLE: &str = "CLI";
+
+/// `cli.toml`. Every key may be missing: the command line can say it all.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CliSettings {
+    /// The broker's address, `HOST:PORT`.
+    pub(crate) broker: Option<String>,
+    /// The identity to expect of the broker.
+    pub(crate) identity: Option<String>,
+    /// The front agent's admin socket.
+    pub(crate) agent: Option<ConfigPath>,
+    /// The operator's certificate.
+    pub(crate) tls: Option<TlsSection>,
+    pub(crate) log: LogSection,
+}
+
+impl Default for CliSettings {
+    fn default() -> Self {
+        Self {
+            broker: None,
+            identity: None,
+            agent: None,
+            tls: None,
+            log: LogSection {
+                // A tool for people: its results are on standard output.
+                filter: "warn".to_owned(),
+                ..LogSection::default()
+            },
+        }
+    }
+}
+
+/// Loads the file given, or the one in its usual place if it exists. Gives where its relative paths start, too.
+pub(crate) fn load(file: Option<&Path>, log: &LogArgs) -> Result<(CliSettings, PathBuf), CliError> {
+    let usual = usual_file().filter(|usual| file.is_none() && usual.exists());
+    let loaded = config::load::<CliSettings>(ROLE, file.or(usual.as_deref()))?;
+    let mut settings = loaded.settings;
+    if let Some(format) = log.log_format {
+        settings.log.format = format;
+    }
+    if let Some(filter) = &log.log_filter {
+        settings.log.filter.clone_from(filter);
+    }
+    Ok((settings, loaded.base))
+}
+
+fn usual_file() -> Option<PathBuf> {
+    let folder = match std::env::var_os("XDG_CONFIG_HOME").filter(|folder| !folder.is_empty()) {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(std::env::var_os("HOME")?).join(".config"),
+    };
+    Some(folder.join("potemkin/cli.toml"))
+}
+
+/// `--check-config`: what is set must be usable.
+pub(crate) fn check(settings: &CliSettings, base: &Path, output: Output) -> Result<(), CliError> {
+    if let Some(identity) = &settings.identity {
+        parse_identity(identity)?;
+    }
+    if let Some(tls) = &settings.tls {
+        tls.load(base)?;
+    }
+    output.print(settings, |settings| {
+        let summary = serde_json::to_value(settings).unwrap_or_default();
+        let mut text = "configuration OK\n".to_owned();
+        flatten("", &summary, &mut text);
+        text
+    })
+}
+
+/// One line `section.key = value` for each value.
+fn flatten(prefix: &str, value: &serde_json::Value, text: &mut String) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                flatten(&format!("{prefix}{dot}{key}"), value, text);
+            }
+        }
+        serde_json::Value::Null => {}
+        value => text.push_str(&format!("\n{prefix} = {value}")),
+    }
+}
+
+/// How a broker is reached, from the command line or else the settings.
+#[derive(Debug)]
+pub(crate) struct BrokerAccess {
+    pub(crate) address: String,
+    pub(crate) tls: TlsMaterial,
+    pub(crate) expect: IdentityPattern,
+    pub(crate) timeout: std::time::Duration,
+}
+
+impl BrokerAccess {
+    pub(crate) fn new(
+        args: BrokerArgs,
+        settings: &CliSettings,
+        base: &Path,
+    ) -> Result<Self, CliError> {
+        let address = args
+            .broker
+            .clone()
+            .or_else(|| settings.broker.clone())
+            .ok_or_else(|| {
+                CliError::usage(
+                    "which broker? pass --broker HOST:PORT, or set POTEMKIN_BROKER or `broker` in cli.toml",
+                )
+            })?;
+        let tls = tls_files(&args, settings)?.load(&match args.names_files() {
+            true => PathBuf::from("."),
+            false => base.to_owned(),
+        })?;
+        let expect = match args.identity.as_ref().or(settings.identity.as_ref()) {
+            Some(text) => parse_identity(text)?,
+            None => IdentityPattern::same_domain(tls.identity(), Role::Broker),
+        };
+        Ok(Self {
+            address,
+            tls,
+            expect,
+            timeout: args.timeout,
+        })
+    }
+}
+
+impl BrokerArgs {
+    fn names_files(&self) -> bool {
+        self.tls_dir.is_some() || self.ca.is_some() || self.cert.is_some() || self.key.is_some()
+    }
+}
+
+fn tls_files(args: &BrokerArgs, settings: &CliSettings) -> Result<TlsSection, CliError> {
+    if !args.names_files() {
+        return settings.tls.clone().ok_or_else(|| {
+            CliError::usage(
+                "which certificates? pass --tls-dir DIR (`potemkin certs dev DIR` makes it), or set POTEMKIN_TLS_DIR or \
+                 [tls] in cli.toml",
+            )
+        });
+    }
+    let pick = |file: &Option<PathBuf>, name: &str, option: &str| {
+        let in_dir = args.tls_dir.as_ref().map(|dir| dir.join(name));
+        file.clone()
+            .or(in_dir)
+            .map(ConfigPath::from)
+            .ok_or_else(|| {
+                CliError::usage(format!(
+                    "--ca, --cert and --key go together: {option} is missing"
+                ))
+            })
+    };
+    Ok(TlsSection {
+        ca: pick(&args.ca, "ca.pem", "--ca")?,
+        cert: pick(&args.cert, "operator.pem", "--cert")?,
+        key: pick(&args.key, "operator.key", "--key")?,
+    })
+}
+
+fn parse_identity(text: &str) -> Result<IdentityPattern, CliError> {
+    text.parse().map_err(|source| CliError::Identity {
+        text: text.to_owned(),
+        source,
+    })
+}
+
+/// The admin socket, from the command line or else the settings.
+pub(crate) fn agent_path(
+    args: &AgentArgs,
+    settings: &CliSettings,
+    base: &Path,
+) -> Result<PathBuf, CliError> {
+    find_agent_path(args, settings, base).ok_or_else(|| {
+        CliError::usage(
+            "which front agent? pass --agent PATH (its admin socket), or set POTEMKIN_AGENT or `agent` in cli.toml",
+        )
+    })
+}
+
+/// As [`agent_path`], for commands that can do without.
+pub(crate) fn find_agent_path(
+    args: &AgentArgs,
+    settings: &CliSettings,
+    base: &Path,
+) -> Option<PathBuf> {
+    let configured = || settings.agent.as_ref().map(|path| path.resolve(base));
+    args.agent.clone().or_else(configured)
+}
+
+#[cfg(test)]
+mod tests;
