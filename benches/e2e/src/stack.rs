@@ -1,0 +1,422 @@
+//! Starts and watches the three processes.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use potemkin_service::admin::{AdminClient, AttachRequest, Attached, DeviceStatus};
+use potemkin_testkit::{
+    Error, Output, Process, Result, Spawn,
+    certs::{DevCerts, Role},
+    netns::Netns,
+};
+use potemkin_transport::TransportKind;
+use serde_json::Value;
+
+/// Longest that a step of a test may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a stack is like.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// What the agent's leg runs on.
+    pub agent_leg: TransportKind,
+    /// What the host's leg runs on.
+    pub host_leg: TransportKind,
+    /// The agent's deadline.
+    pub deadline: Duration,
+    /// No keep-alives: an idle wire is silent.
+    pub silent: bool,
+    /// Lines for the broker's configuration, before its first section.
+    pub broker_extra: String,
+    /// Devices that the host offers besides [`Stack::DEVICE`], each an `edu`.
+    pub more_devices: Vec<&'static str>,
+    /// What all three log.
+    pub log_filter: &'static str,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        Self {
+            agent_leg: TransportKind::Quic,
+            host_leg: TransportKind::Quic,
+            deadline: Duration::from_secs(1),
+            silent: false,
+            broker_extra: String::new(),
+            more_devices: Vec::new(),
+            log_filter: "info",
+        }
+    }
+}
+
+impl StackOptions {
+    /// Both legs on one transport.
+    #[must_use]
+    pub fn on(kind: TransportKind) -> Self {
+        Self {
+            agent_leg: kind,
+            host_leg: kind,
+            ..Self::default()
+        }
+    }
+}
+
+/// Three hosts on one machine: agent and host each joined to the broker by a veth pair.
+#[derive(Debug)]
+pub struct Places {
+    /// Where the front agent (and the VMM) runs; its interface is `uplink`.
+    pub agent: Netns,
+    /// Where the broker runs.
+    pub broker: Netns,
+    /// Where the device host runs; its interface is `uplink`.
+    pub host: Netns,
+}
+
+impl Places {
+    /// Interface of agent and host.
+    pub const UPLINK: &'static str = "uplink";
+    const BROKER_TO_AGENT: Ipv4Addr = Ipv4Addr::new(10, 71, 1, 1);
+    const BROKER_TO_HOST: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 1);
+    const HOST: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 2);
+
+    /// Makes the namespaces and their links; needs root.
+    ///
+    /// # Errors
+    /// What `ip` said.
+    pub fn new() -> Result<Self> {
+        let places = Self {
+            agent: Netns::new("agent")?,
+            broker: Netns::new("broker")?,
+            host: Netns::new("host")?,
+        };
+        let Self {
+            agent,
+            broker,
+            host,
+        } = &places;
+        agent.join(
+            Self::UPLINK,
+            "10.71.1.2/24",
+            broker,
+            "agents",
+            "10.71.1.1/24",
+        )?;
+        host.join(
+            Self::UPLINK,
+            "10.71.2.2/24",
+            broker,
+            "hosts",
+            "10.71.2.1/24",
+        )?;
+        Ok(places)
+    }
+}
+
+/// Broker, device host and front agent, running.
+#[derive(Debug)]
+pub struct Stack {
+    /// The broker; take it to kill it.
+    pub broker: Process,
+    /// The device host.
+    pub host: Process,
+    /// The front agent.
+    pub front: Process,
+    /// Where the broker listens, as the host sees it.
+    pub broker_address: SocketAddr,
+    /// Where the broker's metrics are.
+    pub broker_metrics: SocketAddr,
+    /// Where the host's metrics are.
+    pub host_metrics: SocketAddr,
+    /// Where the host's data plane listens.
+    pub host_address: SocketAddr,
+    /// The authority of all certificates.
+    pub certs: DevCerts,
+    /// Namespaces, when there are some.
+    pub places: Option<Places>,
+    role: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Stack {
+    /// The device that every stack offers.
+    pub const DEVICE: &'static str = "edu-0";
+
+    /// Starts the three on loopback. `role`: the path of `potemkin-role`.
+    ///
+    /// # Errors
+    /// Which process did not come up, with the end of its log.
+    pub fn start(role: &str, options: &StackOptions) -> Result<Self> {
+        Self::start_in(role, options, None)
+    }
+
+    /// Starts the three, each in its namespace.
+    ///
+    /// # Errors
+    /// Which process did not come up, with the end of its log.
+    pub fn start_in(role: &str, options: &StackOptions, places: Option<Places>) -> Result<Self> {
+        let certs = DevCerts::new()?;
+        let dir = tempfile::Builder::new()
+            .prefix("pk-")
+            .tempdir()
+            .map_err(Error::io("cannot make a folder"))?;
+        let setup = Setup {
+            role: role.into(),
+            dir: dir.path(),
+            certs: &certs,
+            options,
+            places: places.as_ref(),
+        };
+        let (broker, ready) = setup.broker()?;
+        let broker_address = address(&ready, "listen")?;
+        let broker_metrics = address(&ready, "metrics")?;
+        let (host, ready) = setup.host(broker_address.port())?;
+        let host_address = address(&ready, "listen")?;
+        let host_metrics = address(&ready, "metrics")?;
+        let (front, _) = setup.front(broker_address.port())?;
+        let mut stack = Self {
+            broker,
+            host,
+            front,
+            broker_address,
+            broker_metrics,
+            host_metrics,
+            host_address,
+            places,
+            role: role.into(),
+            certs,
+            dir,
+        };
+        stack.await_registration()?;
+        Ok(stack)
+    }
+
+    /// The folder with configurations, logs and sockets.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The front agent's admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    /// The device's own log of applied accesses.
+    pub fn access_log(&self) -> PathBuf {
+        self.dir.path().join("access.jsonl")
+    }
+
+    /// A client of the front agent's admin socket.
+    ///
+    /// # Panics
+    /// When the agent is not there.
+    pub fn admin(&self) -> AdminClient {
+        AdminClient::connect(&self.admin_socket(), LIMIT).expect("the front agent runs")
+    }
+
+    /// Attaches the device by its id; returns what was attached.
+    ///
+    /// # Panics
+    /// When the agent says no.
+    pub fn attach(&self, name: &str) -> Attached {
+        self.attach_device(name, Self::DEVICE)
+    }
+
+    /// The same with another device.
+    ///
+    /// # Panics
+    /// When the agent says no.
+    pub fn attach_device(&self, name: &str, device: &str) -> Attached {
+        self.admin()
+            .attach(AttachRequest {
+                name: name.to_owned(),
+                device: Some(device.to_owned()),
+                selector: None,
+                socket: self.dir.path().join(format!("{name}.sock")),
+            })
+            .expect("the device is free")
+    }
+
+    /// What the agent says of a device.
+    ///
+    /// # Panics
+    /// When the agent does not know it.
+    pub fn status(&self, name: &str) -> DeviceStatus {
+        let status = self.admin().status().expect("the agent answers");
+        let mut devices = status.devices.into_iter();
+        devices
+            .find(|device| device.name == name)
+            .expect("the device is attached")
+    }
+
+    /// Runs the operator's tool against this stack's broker, as an operator.
+    ///
+    /// # Errors
+    /// When it does not run at all.
+    pub fn operator(&self, args: &[&str]) -> Result<Output> {
+        let mut spawn = Spawn::new(&self.role)
+            .arg("cli")
+            .args(args)
+            .env("POTEMKIN_BROKER", self.broker_address.to_string())
+            .env("POTEMKIN_TLS_DIR", self.certs.folder())
+            .env("POTEMKIN_AGENT", self.admin_socket());
+        if let Some(places) = &self.places {
+            spawn = spawn.in_netns(&places.host);
+        }
+        spawn.run(LIMIT)
+    }
+
+    /// Runs the operator's tool and reads the JSON that it prints.
+    ///
+    /// # Panics
+    /// When it fails or prints no JSON.
+    pub fn operator_json(&self, args: &[&str]) -> Value {
+        let args = [args, &["--output", "json"]].concat();
+        let output = self.operator(&args).and_then(Output::success);
+        let output = output.expect("the operator's tool succeeds");
+        serde_json::from_str(&output.stdout).expect("it prints JSON")
+    }
+
+    /// Sum of a broker counter over all its labels.
+    ///
+    /// # Panics
+    /// When the metrics cannot be read.
+    pub fn broker_counter(&self, name: &str) -> f64 {
+        let text = match &self.places {
+            None => scrape(self.broker_metrics),
+            Some(places) => places
+                .broker
+                .enter(|| scrape(self.broker_metrics))
+                .expect("the namespace is there"),
+        };
+        let samples = text.lines().filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        samples
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+
+    fn await_registration(&mut self) -> Result<()> {
+        self.host.wait_log("registered", LIMIT).map(drop)
+    }
+}
+
+/// What the three have in common.
+struct Setup<'a> {
+    role: PathBuf,
+    dir: &'a Path,
+    certs: &'a DevCerts,
+    options: &'a StackOptions,
+    places: Option<&'a Places>,
+}
+
+impl Setup<'_> {
+    fn broker(&self) -> Result<(Process, Value)> {
+        let any = self.ip(Ipv4Addr::UNSPECIFIED);
+        let config = format!(
+            "listen = \"{any}:0\"\nmetrics_listen = \"127.0.0.1:0\"\nstate_dir = \"broker\"\n{}\n{}\n[hosts]\ntransport = \"{}\"\n{}\
+             [[policy.offer]]\nhost = \"spiffe://potemkin.dev/host/*\"\ndevices = [\"*\"]\n\
+             [[policy.claim]]\nagent = \"spiffe://potemkin.dev/agent/*\"\ndevices = [\"*\"]\n",
+            self.options.broker_extra,
+            self.certs.role(Role::Broker).toml(),
+            self.options.host_leg,
+            if self.options.silent {
+                "lease = \"2h\"\n[connections]\nkeep_alive = \"1h\"\nidle_timeout = \"2h\"\n"
+            } else {
+                ""
+            },
+        );
+        self.start("broker", &config, self.places.map(|p| &p.broker))
+    }
+
+    fn host(&self, broker_port: u16) -> Result<(Process, Value)> {
+        let broker = SocketAddr::new(self.ip(Places::BROKER_TO_HOST), broker_port);
+        let config = format!(
+            "listen = \"{}:0\"\nmetrics_listen = \"127.0.0.1:0\"\nstate_dir = \"host\"\n{}\
+             [[brokers]]\naddr = \"{broker}\"\n\
+             [[devices]]\nid = \"{}\"\nkind = \"edu\"\naccess_log = \"access.jsonl\"\nlabels = {{ zone = \"a\" }}\n{}",
+            self.ip(Places::HOST),
+            self.certs.role(Role::Host).toml(),
+            Stack::DEVICE,
+            self.more_devices(),
+        );
+        self.start("host", &config, self.places.map(|p| &p.host))
+    }
+
+    fn front(&self, broker_port: u16) -> Result<(Process, Value)> {
+        let broker = SocketAddr::new(self.ip(Places::BROKER_TO_AGENT), broker_port);
+        let config = format!(
+            "admin_socket = \"admin.sock\"\nmetrics_listen = \"127.0.0.1:0\"\n{}\
+             [broker]\naddr = \"{broker}\"\ntransport = \"{}\"\n[session]\ndeadline = \"{}ms\"\n{}",
+            self.certs.role(Role::Agent).toml(),
+            self.options.agent_leg,
+            self.options.deadline.as_millis(),
+            if self.options.silent {
+                "keep_alive = \"0s\"\nidle_timeout = \"2h\"\n"
+            } else {
+                ""
+            },
+        );
+        self.start("front", &config, self.places.map(|p| &p.agent))
+    }
+
+    fn more_devices(&self) -> String {
+        let devices = self.options.more_devices.iter();
+        devices
+            .map(|id| format!("[[devices]]\nid = \"{id}\"\nkind = \"edu\"\n"))
+            .collect()
+    }
+
+    /// On loopback without namespaces.
+    fn ip(&self, address: Ipv4Addr) -> IpAddr {
+        match self.places {
+            None => Ipv4Addr::LOCALHOST.into(),
+            Some(_) => address.into(),
+        }
+    }
+
+    fn start(&self, role: &str, config: &str, netns: Option<&Netns>) -> Result<(Process, Value)> {
+        let path = self.dir.join(format!("{role}.toml"));
+        let config = format!("log.filter = \"{}\"\n{config}", self.options.log_filter);
+        fs::write(&path, config).map_err(Error::io(format!("cannot write {}", path.display())))?;
+        let ready = self.dir.join(format!("{role}.ready"));
+        let mut spawn = Spawn::new(&self.role)
+            .name(role)
+            .arg(role)
+            .arg("--config")
+            .arg(&path)
+            .arg("--ready-file")
+            .arg(&ready)
+            .log(self.dir.join(format!("{role}.log")));
+        if let Some(netns) = netns {
+            spawn = spawn.in_netns(netns);
+        }
+        let mut process = spawn.start()?;
+        let text = process.wait_ready(&ready, LIMIT)?;
+        let value = serde_json::from_str(&text)
+            .map_err(|e| Error::Usage(format!("{role}: ready-file: {e}: {text}")))?;
+        Ok((process, value))
+    }
+}
+
+fn address(ready: &Value, key: &str) -> Result<SocketAddr> {
+    ready[key]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::Usage(format!("ready-file: no {key} in {ready}")))
+}
+
+fn scrape(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).expect("the metrics port is open");
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+        .expect("the request goes out");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer comes");
+    text
+}
