@@ -9,6 +9,7 @@ mod usage;
 mod watch;
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -56,9 +57,29 @@ impl Process {
 
     /// The whole log so far.
     pub fn log(&self) -> Result<String> {
-        let bytes = std::fs::read(&self.log)
-            .map_err(Error::io(format!("cannot read {}", self.log.display())))?;
+        self.log_from(0)
+    }
+
+    /// How long the log is so far, in bytes: where [`Self::log_from`] may start later.
+    pub fn log_len(&self) -> Result<u64> {
+        let metadata = std::fs::metadata(&self.log);
+        Ok(metadata.map_err(self.unreadable())?.len())
+    }
+
+    /// The log from that byte on. A log may be too long to be read from the start again and again.
+    pub fn log_from(&self, start: u64) -> Result<String> {
+        let mut bytes = Vec::new();
+        File::open(&self.log)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(start))?;
+                file.read_to_end(&mut bytes)
+            })
+            .map_err(self.unreadable())?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn unreadable(&self) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        Error::io(format!("cannot read {}", self.log.display()))
     }
 
     /// Whether the child has not ended yet.

@@ -81,7 +81,7 @@ impl<'a> Crowd<'a> {
     fn warm_up(&self, kind: &Kind) -> Result<Usages, String> {
         let from = kind
             .log
-            .map(|(who, _)| self.scene.process(who).log().unwrap().len());
+            .map(|(who, _)| self.scene.process(who).log_len().unwrap());
         self.send(kind, 0..self.peers.min(WARM_UP_MAX))?;
         if let (Some((who, words)), Some(from)) = (kind.log, from) {
             await_line(&self.scene, who, from, words)?;

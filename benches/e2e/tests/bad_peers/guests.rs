@@ -110,7 +110,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
             Kind::blocking(format!("vmm: {name}"), move |scene, dice| {
                 visit(scene, negotiates, act, &dice)
             })
-            .one_at_a_time()
+            .at_a_time(1)
             .logged(Who::Front, words)
         })
         .collect()

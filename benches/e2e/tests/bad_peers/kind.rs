@@ -69,9 +69,8 @@ impl Kind {
         })
     }
 
-    /// Peers that come one after the other.
-    pub(crate) fn one_at_a_time(mut self) -> Self {
-        self.at_a_time = 1;
+    pub(crate) fn at_a_time(mut self, peers: usize) -> Self {
+        self.at_a_time = peers;
         self
     }
 

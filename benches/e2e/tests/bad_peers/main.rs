@@ -22,6 +22,7 @@ mod guests;
 mod kind;
 mod local;
 mod measure;
+mod pool;
 mod registrations;
 mod report;
 mod scene;

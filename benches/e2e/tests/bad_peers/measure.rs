@@ -92,16 +92,10 @@ fn settle(
 }
 
 /// Waits until a process's log has, from byte `from` on, a whole line with all the words.
-pub(crate) fn await_line(
-    scene: &Scene,
-    who: Who,
-    from: usize,
-    words: &[&str],
-) -> Result<(), String> {
+pub(crate) fn await_line(scene: &Scene, who: Who, from: u64, words: &[&str]) -> Result<(), String> {
     let deadline = Instant::now() + LOG_LIMIT;
     loop {
-        let log = scene.process(who).log().unwrap();
-        let news = log.get(from..).unwrap_or_default();
+        let news = scene.process(who).log_from(from).unwrap();
         let whole = news.rsplit_once('\n').map_or("", |(whole, _)| whole);
         if whole
             .lines()

@@ -97,7 +97,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
         Kind::new("registration: malformed", |scene, dice| {
             malformed(scene, dice)
         })
-        .one_at_a_time(),
+        .at_a_time(1),
     );
     kinds
 }
@@ -107,7 +107,7 @@ fn kind(broken: &'static Broken) -> Kind {
     Kind::new(format!("registration: {}", broken.name), move |scene, _| {
         register(scene, broken)
     })
-    .one_at_a_time()
+    .at_a_time(1)
     .logged(
         Who::Broker,
         &["spiffe://potemkin.dev/host/bad", "host registers"],

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     control::Agent,
     kind::{Verdict, Who},
+    pool::{self, Pool},
     tls::Shown,
     wire::Wire,
 };
@@ -26,8 +27,6 @@ const CONFIG: u32 = 7;
 const IDENTIFICATION: u32 = 0x0100_00ed;
 /// The device whose socket hostile VMMs come to.
 const HOSTILE_GUESTS: &str = "edu-1";
-/// The device that agents with bad manners attach.
-pub(crate) const HOSTILE_AGENTS: &str = "edu-2";
 
 /// Certificates to show.
 pub(crate) struct Certificates {
@@ -46,6 +45,8 @@ pub(crate) struct Scene {
     /// Where hostile VMMs come to.
     pub(crate) hostile_socket: PathBuf,
     pub(crate) front_metrics: SocketAddr,
+    /// What agents with bad manners attach.
+    pub(crate) hostile_agents: Pool,
     /// A good one.
     pub(crate) descriptor: v1::DeviceDescriptor,
     guest: Mutex<Client>,
@@ -55,7 +56,7 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) async fn new() -> Self {
         let options = StackOptions {
-            more_devices: vec![HOSTILE_GUESTS, HOSTILE_AGENTS],
+            more_devices: [&[HOSTILE_GUESTS], pool::NAMES.as_slice()].concat(),
             // A crowd on two processors may keep the host from its turn for longer than a guest would wait.
             deadline: Duration::from_secs(4),
             log_filter: "info,potemkin_transport=debug,potemkin_broker=debug,potemkin_host=debug,potemkin_vfio_server=debug",
@@ -68,13 +69,14 @@ impl Scene {
         let hostile_socket = stack.attach_device("hostile", HOSTILE_GUESTS).socket;
         let certificates = Certificates::new(&stack.certs);
         let agent = Agent::new(stack.broker_address, &certificates.agent);
-        let attached_directly = agent.attach_when_free(HOSTILE_AGENTS).await;
+        let attached_directly = agent.attach_when_free(pool::NAMES[0]).await;
         agent.detach(&attached_directly.session_id).await;
         let scene = Self {
             front_metrics: front_metrics(&stack),
             certificates,
             wire: Wire::new(),
             hostile_socket,
+            hostile_agents: Pool::new(),
             descriptor: attached_directly.descriptor.unwrap(),
             guest: Mutex::new(guest),
             session: attached.session,

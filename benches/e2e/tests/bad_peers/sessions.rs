@@ -11,7 +11,8 @@ use crate::{
     dice::Dice,
     first_frames::open_frame,
     kind::{Kind, Verdict, Who, expect},
-    scene::{HOSTILE_AGENTS, Scene},
+    pool,
+    scene::Scene,
     wire::{End, announced, framed},
 };
 
@@ -177,19 +178,19 @@ fn kind(misbehaviour: &'static Misbehaviour) -> Kind {
             "why=",
         ],
     };
-    // One device, which one agent has at a time.
     Kind::new(
         format!("session: {}", misbehaviour.name),
         move |scene, dice| misbehave(scene, dice, misbehaviour),
     )
-    .one_at_a_time()
+    .at_a_time(pool::NAMES.len())
     .logged(misbehaviour.finder, words)
 }
 
 async fn misbehave(scene: Arc<Scene>, dice: Dice, misbehaviour: &Misbehaviour) -> Verdict {
     let (broker, shown) = (scene.stack.broker_address, scene.welcome(Who::Broker));
     let agent = Agent::new(broker, shown);
-    let attached = agent.attach_when_free(HOSTILE_AGENTS).await;
+    let device = scene.hostile_agents.take().await;
+    let attached = agent.attach_when_free(device.name).await;
     let transport = *dice.in_turn(&[Quic, Grpc]);
     let header = header_of(&attached);
     let (bad, end) = match misbehaviour.act {
