@@ -191,6 +191,15 @@ impl Due {
     }
 }
 
+/// The level of INTx.
+#[derive(Debug, Default)]
+struct Intx {
+    /// As the host sent it.
+    level: bool,
+    /// Until this item is acknowledged what comes is of the time before a reset; `u64::MAX` while that has no number.
+    reset: Option<u64>,
+}
+
 /// What the device started itself.
 #[derive(Debug)]
 struct Dma {
@@ -286,6 +295,7 @@ pub struct Front {
     beat: u64,
     dma: Dma,
     due: Due,
+    intx: Intx,
     open_deadline: Option<Instant>,
     events: VecDeque<FrontEvent>,
     counters: FrontCounters,
@@ -314,6 +324,7 @@ impl Front {
             beat: 0,
             dma: Dma::new(),
             due: Due::default(),
+            intx: Intx::default(),
             open_deadline,
             events: VecDeque::new(),
             counters: FrontCounters::default(),
@@ -323,6 +334,21 @@ impl Front {
     /// Where the session stands.
     pub fn state(&self) -> FrontState {
         self.state
+    }
+
+    /// Takes accesses.
+    pub fn is_live(&self) -> bool {
+        self.accepts()
+    }
+
+    /// Number of the last item that was taken; 0 before the first.
+    pub fn last_sequence(&self) -> u64 {
+        self.next_sequence - 1
+    }
+
+    /// The host has done everything up to this item.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// What was counted so far.
@@ -380,6 +406,7 @@ impl Front {
     pub fn reset(&mut self, now: Instant) -> u64 {
         self.dma.generation += 1;
         self.due.reset = self.accepts();
+        self.intx.reset = Some(u64::MAX);
         self.append_due(now);
         self.dma.generation
     }
@@ -554,6 +581,9 @@ impl Front {
             if !self.append_event(now, &event, urgent) {
                 return;
             }
+            if self.due.reset {
+                self.intx.reset = Some(self.next_sequence - 1);
+            }
             (self.due.reset, self.due.bus_master_off, self.due.unmapped) = (false, false, false);
         }
         if let Some((sequence, error)) = self.due.failed_write {
@@ -715,6 +745,7 @@ impl Front {
             events,
             next_reverse,
             dma,
+            intx,
             ..
         } = self;
         read_reverse(batch, |item| {
@@ -749,7 +780,14 @@ impl Front {
                 ReverseItem::Msi { generation, vector } => {
                     FrontEvent::Interrupt { generation, vector }
                 }
-                ReverseItem::Intx(level) => FrontEvent::Intx(level),
+                ReverseItem::Intx(level) => {
+                    intx.level = level;
+                    if intx.reset.is_some() {
+                        *next_reverse += 1;
+                        return Ok(());
+                    }
+                    FrontEvent::Intx(level)
+                }
             });
             *next_reverse += 1;
             Ok(())
@@ -787,6 +825,16 @@ impl Front {
     /// Forgets the flights that have landed in full. One that has landed in part keeps its deadline: a host that acknowledges one
     /// item at a time must not be able to hold a vCPU for longer.
     fn land(&mut self) {
+        if self
+            .intx
+            .reset
+            .is_some_and(|reset| reset <= self.acknowledged)
+        {
+            self.intx.reset = None;
+            if self.intx.level {
+                self.events.push_back(FrontEvent::Intx(true));
+            }
+        }
         while self
             .flights
             .front()
