@@ -283,6 +283,19 @@ impl Broker {
                     let _ = waiting.send(outcome);
                 }
             }
+            Action::TakenOver {
+                device,
+                agent,
+                session,
+                older,
+                newer,
+            } => {
+                self.metrics.taken_over();
+                tracing::warn!(
+                    %agent, %device, %session, %older, %newer,
+                    "a newer process of the agent takes its device over; two that live must not share an identity"
+                );
+            }
             Action::DeviceChanged(device) => {
                 changed.devices.insert(device);
             }

@@ -15,6 +15,7 @@ const CLAIMS: &str = "potemkin_broker_claims";
 const HOSTS: &str = "potemkin_broker_hosts";
 const REQUESTS: &str = "potemkin_broker_requests_total";
 const ATTACHES: &str = "potemkin_broker_attaches_total";
+const TAKEOVERS: &str = "potemkin_broker_takeovers_total";
 const REJECTED_PEERS: &str = "potemkin_broker_rejected_peers_total";
 const REJECTED_DIALS: &str = "potemkin_broker_rejected_dials_total";
 const REJECTED_DEVICES: &str = "potemkin_broker_rejected_devices_total";
@@ -144,6 +145,11 @@ impl Metrics {
         counter!(REJECTED_DEVICES).increment(count as u64);
     }
 
+    /// A newer process of an agent took a device from an older one.
+    pub(crate) fn taken_over(&self) {
+        counter!(TAKEOVERS).increment(1);
+    }
+
     pub(crate) fn commit_failed(&self) {
         counter!(COMMIT_FAILURES).increment(1);
     }
@@ -173,6 +179,11 @@ fn describe() {
         ATTACHES,
         Unit::Count,
         "Attaches answered, by outcome (gRPC status code)"
+    );
+    describe_counter!(
+        TAKEOVERS,
+        Unit::Count,
+        "Sessions ended because a newer process of the same agent attached their device"
     );
     describe_counter!(
         REJECTED_PEERS,

@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use potemkin_e2e::{Stack, StackOptions};
 use potemkin_service::admin::{AttachRequest, DeviceState};
-use potemkin_transport::TransportKind::{Grpc, Quic};
+use potemkin_transport::TransportKind::{self, Grpc, Quic};
 use potemkin_vfio_user::Client;
 use serde_json::Value;
 
@@ -183,6 +183,53 @@ fn a_device_that_no_host_offers_is_a_clear_error() {
         error.contains("nvme-7") && error.contains("not found"),
         "{error}"
     );
+}
+
+/// Neither the idle time-out nor the grace can help within the test.
+fn patient(kind: TransportKind) -> StackOptions {
+    StackOptions {
+        silent: true,
+        broker_extra: "sessions.grace = \"1h\"".to_owned(),
+        ..StackOptions::on(kind)
+    }
+}
+
+#[test]
+fn a_killed_agent_gets_its_device_back_when_it_starts_again() {
+    for kind in [Quic, Grpc] {
+        let mut stack = Stack::start(ROLE, &patient(kind)).unwrap();
+        let mut client = guest(&stack, "vm");
+        client.region_write(BAR0, 4, &[1, 0, 0, 0], false).unwrap();
+        let before = stack.status("vm");
+
+        stack.front.kill().unwrap();
+        let _front = stack.another_front("again").unwrap();
+        let attached = stack.attach_by("again", "vm", Stack::DEVICE).unwrap();
+
+        assert!(attached.epoch > before.epoch, "{kind}");
+        let mut client = Client::connect(&attached.socket).unwrap();
+        client.region_write(CONFIG, 4, &[2, 0], false).unwrap();
+        assert_eq!(read_u32(&mut client, 4), 0, "{kind}: the device was reset");
+    }
+}
+
+#[test]
+fn of_two_live_agents_with_one_identity_the_newer_wins_and_the_older_says_why() {
+    let mut stack = Stack::start(ROLE, &patient(Quic)).unwrap();
+    let mut older = guest(&stack, "older");
+    assert_eq!(read_u32(&mut older, 0), 0x0100_00ed);
+
+    let _front = stack.another_front("second").unwrap();
+    stack.attach_by("second", "newer", Stack::DEVICE).unwrap();
+
+    let line = "superseded by a newer process of the same agent";
+    stack.front.wait_log(line, LIMIT).unwrap();
+    assert_eq!(read_u32(&mut older, 0), u32::MAX);
+    assert_eq!(stack.status("older").state, DeviceState::Lost);
+    stack
+        .broker
+        .wait_log("takes its device over", LIMIT)
+        .unwrap();
 }
 
 #[test]

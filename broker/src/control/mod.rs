@@ -16,7 +16,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::broker::Broker;
-use crate::core::{FreshIds, Refusal, Reply, Requester, Viewer};
+use crate::core::{Attacher, FreshIds, Refusal, Reply, Requester, Viewer};
 use crate::ids::{ClaimId, PeerName, SessionId};
 
 /// The largest request of all but Register, in bytes encoded.
@@ -175,14 +175,20 @@ impl ControlService {
         request: Request<v1::AttachRequest>,
     ) -> Result<v1::AttachReply, Status> {
         let agent = name(&caller(&request, "Attach", &[Role::Agent])?);
-        let asked = door::attach(request.into_inner())?;
+        let (asked, incarnation) = door::attach(request.into_inner())?;
         let fresh = FreshIds {
             claim: ClaimId(random()?),
             session: SessionId(random()?),
         };
         let reply = self
             .broker
-            .ask(|core, now, id| core.attach(now, id, &agent, &asked, fresh))
+            .ask(|core, now, id| {
+                let attacher = Attacher {
+                    agent: &agent,
+                    incarnation,
+                };
+                core.attach(now, id, attacher, &asked, fresh);
+            })
             .await
             .map_err(status)?;
         match reply {

@@ -113,6 +113,15 @@ pub enum Target {
     Claim(ClaimId),
 }
 
+/// The agent that attaches.
+#[derive(Debug, Clone, Copy)]
+pub struct Attacher<'a> {
+    /// Its identity.
+    pub agent: &'a PeerName,
+    /// The run of its process, if it says so: without, it takes nothing over and nothing of its own is taken over.
+    pub incarnation: Option<Incarnation>,
+}
+
 /// Who asks for a session or a claim to end.
 #[derive(Debug, Clone, Copy)]
 pub enum Requester<'a> {
@@ -167,6 +176,20 @@ pub enum Action {
         request: RequestId,
         /// Its answer.
         outcome: Result<Reply, Refusal>,
+    },
+    /// A newer process of an agent took a device from an older one of the same identity: for the operator to know, since
+    /// two that live would do so in turn.
+    TakenOver {
+        /// The device.
+        device: DeviceId,
+        /// The identity of both.
+        agent: PeerName,
+        /// The session that was ended.
+        session: SessionId,
+        /// The process that had it.
+        older: Incarnation,
+        /// The process that has the device now.
+        newer: Incarnation,
     },
     /// A device's visible state changed.
     DeviceChanged(DeviceId),

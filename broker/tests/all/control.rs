@@ -218,6 +218,34 @@ async fn an_operator_sees_and_detaches_what_is_an_agents() {
 }
 
 #[tokio::test]
+async fn a_newer_process_of_an_agent_takes_the_device_and_the_older_hears_why() {
+    let broker = Broker::start("[sessions]\ngrace = \"1h\"\n");
+    let mut host = Host::start(&broker, &["edu-0"]).await;
+    let from = |process: u8| v1::AttachRequest {
+        agent_incarnation: vec![process; 16].into(),
+        ..device("edu-0")
+    };
+    let mut client = broker.control("agent").await;
+    let (attached, _) = tokio::join!(in_time(client.attach(from(1))), host.obey());
+    let older = path(&attached.unwrap().into_inner());
+    let (mut agent, _far) = connect(&broker, &mut host, older, TransportKind::Quic).await;
+
+    let same = in_time(client.attach(from(1))).await.unwrap_err();
+    let (newer, fence) = tokio::join!(in_time(client.attach(from(2))), host.obey());
+
+    assert_eq!(same.code(), Code::FailedPrecondition);
+    let newer = newer.unwrap().into_inner();
+    assert!(newer.epoch > older.epoch);
+    assert_eq!(newer.session_id, fence.session_id);
+    let close = agent.closed().await;
+    assert_eq!(close.code(), CloseCode::Superseded);
+    assert_eq!(
+        close.message,
+        "superseded by a newer process of the same agent"
+    );
+}
+
+#[tokio::test]
 async fn sessions_end_when_the_agent_stays_away_for_the_grace() {
     let broker = Broker::start("[sessions]\ngrace = \"100ms\"\n");
     let mut host = Host::start(&broker, &["edu-0"]).await;
