@@ -233,6 +233,28 @@ fn of_two_live_agents_with_one_identity_the_newer_wins_and_the_older_says_why() 
 }
 
 #[test]
+fn an_operator_ends_a_session_and_the_agent_says_who_did() {
+    let mut stack = Stack::start(ROLE, &patient(Quic)).unwrap();
+    let mut client = guest(&stack, "vm");
+    let before = stack.status("vm");
+
+    let ended = stack.operator_json(&["sessions", "end", &before.session]);
+
+    assert_eq!(ended["session"], before.session.as_str());
+    let line = "ended by operator spiffe://potemkin.dev/operator/";
+    stack.front.wait_log(line, LIMIT).unwrap();
+    assert_eq!(read_u32(&mut client, 0), u32::MAX);
+    assert_eq!(stack.status("vm").state, DeviceState::Lost);
+    let device = &stack.operator_json(&["devices"])["devices"][0];
+    assert_eq!(device["state"], "free");
+    assert!(device["epoch"].as_u64().unwrap() > before.epoch);
+    let again = stack
+        .operator(&["sessions", "end", &before.session])
+        .unwrap();
+    assert!(again.stderr.contains("no session"), "{}", again.stderr);
+}
+
+#[test]
 fn losing_the_broker_or_the_host_gives_all_ones_and_no_stuck_guest() {
     for lost in ["broker", "host"] {
         for kind in [Quic, Grpc] {

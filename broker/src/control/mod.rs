@@ -279,7 +279,7 @@ fn viewer<T>(request: &Request<T>, method: &str) -> Result<Viewer, Status> {
 
 fn requester<'a>(peer: &Identity, name: &'a PeerName) -> Requester<'a> {
     if peer.role() == Role::Operator {
-        Requester::Operator
+        Requester::Operator(name)
     } else {
         Requester::Agent(name)
     }

@@ -313,10 +313,11 @@ impl Core {
         let unknown = || Refusal::NotFound(format!("session_id: no session {session} of yours"));
         let known = self.sessions.get(&session).ok_or_else(unknown)?;
         let (peer, device) = (known.agent.clone(), known.device.clone());
-        if matches!(requester, Requester::Agent(agent) if *agent != peer) {
+        if !requester.may_end(&peer) {
             return Err(unknown());
         }
-        self.end_session(now, session, CloseCode::Normal, "the session was detached");
+        let why = requester.words("the session was detached");
+        self.end_session(now, session, CloseCode::Normal, &why);
         self.wait_for_end(now, request, peer, device);
         Ok(())
     }

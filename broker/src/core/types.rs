@@ -128,7 +128,25 @@ pub enum Requester<'a> {
     /// An agent: what is its own.
     Agent(&'a PeerName),
     /// An operator: anything.
-    Operator,
+    Operator(&'a PeerName),
+}
+
+impl Requester<'_> {
+    /// May this one end what is `agent`'s?
+    pub(super) fn may_end(self, agent: &PeerName) -> bool {
+        match self {
+            Self::Agent(name) => name == agent,
+            Self::Operator(_) => true,
+        }
+    }
+
+    /// Why a session ended that this one asked to end, for its agent's logs.
+    pub(super) fn words(self, by_its_agent: &str) -> String {
+        match self {
+            Self::Agent(_) => by_its_agent.to_owned(),
+            Self::Operator(name) => format!("ended by operator {name}"),
+        }
+    }
 }
 
 /// What the driver must do.

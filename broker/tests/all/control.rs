@@ -209,7 +209,10 @@ async fn an_operator_sees_and_detaches_what_is_an_agents() {
     let (detached, fence) = tokio::join!(operator.detach(detach), host.obey());
     detached.unwrap();
     assert!(fence.epoch > attached.epoch);
-    assert_eq!(agent.closed().await.code(), CloseCode::Normal);
+    let close = agent.closed().await;
+    assert_eq!(close.code(), CloseCode::Normal);
+    let operators_name = "spiffe://potemkin.dev/operator/dev";
+    assert_eq!(close.message, format!("ended by operator {operators_name}"));
     let devices = operator
         .list_devices(v1::ListDevicesRequest {})
         .await

@@ -76,11 +76,12 @@ pub(crate) enum Command {
         POTEMKIN_BROKER=broker.example:7640 POTEMKIN_TLS_DIR=certs potemkin devices --output json"
     )]
     Devices(BrokerArgs),
-    /// List the sessions that a broker routes
+    /// List the sessions that a broker routes, or end one
     #[command(
-        after_help = "Examples:\n  potemkin sessions --broker 127.0.0.1:7640 --tls-dir certs"
+        after_help = "Examples:\n  potemkin sessions --broker 127.0.0.1:7640 --tls-dir certs\n  \
+        potemkin sessions end 6fd1c0ffee6fd1c0ffee6fd1c0ffee00 --broker 127.0.0.1:7640 --tls-dir certs"
     )]
-    Sessions(BrokerArgs),
+    Sessions(SessionsArgs),
     /// Claim a device: the right to it, until released
     #[command(
         after_help = "Examples:\n  potemkin claim --device edu-0 --broker 127.0.0.1:7640 \\\n    --ca certs/ca.pem --cert certs/agent.pem --key certs/agent.key\n  \
@@ -181,6 +182,33 @@ pub(crate) struct BrokerArgs {
     /// How long to wait for an answer
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct SessionsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SessionsCommand>,
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// End a session, and its claim if that was implicit: fences and resets the device; the agent is told by whom
+    #[command(
+        after_help = "Examples:\n  potemkin sessions end 6fd1c0ffee6fd1c0ffee6fd1c0ffee00 --tls-dir certs \\\n      --broker 127.0.0.1:7640"
+    )]
+    End(SessionsEndArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionsEndArgs {
+    /// The session's id, 32 hexadecimal digits: see `potemkin sessions`
+    #[arg(value_name = "SESSION", value_parser = crate::output::parse_id)]
+    pub(crate) session: [u8; 16],
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
 }
 
 #[derive(Debug, Args)]

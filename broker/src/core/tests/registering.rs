@@ -245,7 +245,7 @@ fn a_fence_that_was_lost_with_its_stream_is_sent_on_the_next() {
     let mut world = World::new();
     let conn = world.host(&["edu-0"]);
     let session = world.attach(conn, "edu-0");
-    world.ask_detach(Requester::Operator, session.id);
+    world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
     let lost = world.fence_on(conn, "edu-0").unwrap();
     world.lose_host(conn);
 

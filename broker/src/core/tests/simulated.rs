@@ -107,12 +107,14 @@ impl History {
             }
             Step::Detach(n) => {
                 if let Some(session) = pick(&self.sessions, n) {
-                    self.world.ask_detach(Requester::Operator, session);
+                    self.world
+                        .ask_detach(Requester::Operator(&name(OPERATOR)), session);
                 }
             }
             Step::Release(n) => {
                 if let Some((claim, _)) = pick(&self.claims, n) {
-                    self.world.ask_release(Requester::Operator, claim);
+                    self.world
+                        .ask_release(Requester::Operator(&name(OPERATOR)), claim);
                 }
             }
             Step::FenceDone => self.answer_fence(""),
@@ -295,7 +297,7 @@ proptest! {
         history.step(&Step::HoldStore(false));
         history.step(&Step::Wait(2));
         for (claim, _) in history.claims.clone() {
-            history.world.ask_release(Requester::Operator, claim);
+            history.world.ask_release(Requester::Operator(&name(OPERATOR)), claim);
         }
         history.observe();
         for _ in 0..4 {

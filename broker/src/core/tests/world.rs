@@ -22,6 +22,8 @@ pub(super) const OTHER_HOST: &str = "spiffe://potemkin.dev/host/two";
 pub(super) const AGENT: &str = "spiffe://potemkin.dev/agent/a";
 pub(super) const OTHER_AGENT: &str = "spiffe://potemkin.dev/agent/b";
 
+pub(super) const OPERATOR: &str = "spiffe://potemkin.dev/operator/o";
+
 pub(super) struct World {
     pub(super) core: Core,
     pub(super) now: Time,

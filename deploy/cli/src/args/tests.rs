@@ -86,6 +86,26 @@ fn probe_refuses_efforts_without_measure_or_bound() {
 }
 
 #[test]
+fn sessions_are_listed_or_one_is_ended() {
+    let sessions = |line: &str| match parse(line).unwrap().command {
+        Some(Command::Sessions(args)) => args,
+        other => panic!("another command: {other:?}"),
+    };
+
+    let listed = sessions("potemkin sessions --broker b:1");
+    let ended = sessions("potemkin sessions end 00000000000000000000000000000007 --broker b:1");
+
+    assert!(listed.command.is_none() && listed.broker.broker.is_some());
+    let Some(SessionsCommand::End(end)) = ended.command else {
+        panic!("another command");
+    };
+    assert_eq!(u128::from_be_bytes(end.session), 7);
+    assert_eq!(end.broker.broker.as_deref(), Some("b:1"));
+    assert!(parse("potemkin sessions end 7").is_err());
+    assert!(parse("potemkin sessions end").is_err());
+}
+
+#[test]
 fn release_takes_32_digits() {
     assert!(parse("potemkin release 6fd1c0ffee6fd1c0ffee6fd1c0ffee00").is_ok());
     assert!(parse("potemkin release 6fd1").is_err());

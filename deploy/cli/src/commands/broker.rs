@@ -1,10 +1,10 @@
-//! `potemkin devices`, `sessions`, `claim`, `release`: over a broker's control service.
+//! `potemkin devices`, `sessions`, `sessions end`, `claim`, `release`: over a broker's control service.
 
 mod connect;
 
 use potemkin_proto::v1::{
-    ClaimRequest, DeviceInfo, DeviceState, ListDevicesRequest, ListSessionsRequest, ReleaseRequest,
-    Selector, SessionInfo, Target, target,
+    ClaimRequest, DetachRequest, DeviceInfo, DeviceState, ListDevicesRequest, ListSessionsRequest,
+    ReleaseRequest, Selector, SessionInfo, Target, target,
 };
 use serde::Serialize;
 
@@ -181,6 +181,28 @@ impl From<SessionInfo> for Session {
             bytes_reverse: info.bytes_reverse,
         }
     }
+}
+
+#[derive(Serialize)]
+struct Ended {
+    session: String,
+    ended: bool,
+}
+
+pub(super) fn end_session(
+    access: BrokerAccess,
+    session: [u8; 16],
+    output: Output,
+) -> Result<(), CliError> {
+    let request = DetachRequest {
+        session_id: session.to_vec().into(),
+    };
+    connect::call(&access, async |mut control| control.detach(request).await)?;
+    let ended = Ended {
+        session: hex(&session),
+        ended: true,
+    };
+    output.print(&ended, |e| format!("session {} has ended", e.session))
 }
 
 #[derive(Serialize)]
