@@ -255,6 +255,29 @@ fn an_operator_ends_a_session_and_the_agent_says_who_did() {
 }
 
 #[test]
+fn an_operator_claims_for_an_agent_which_then_attaches_by_it() {
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    let agent = "spiffe://potemkin.dev/agent/dev";
+
+    let stranger = stack.operator_json(&["claim", "--for", "stranger", Stack::DEVICE]);
+    let refused = stack.admin().attach(AttachRequest {
+        name: "vm".to_owned(),
+        device: Some(Stack::DEVICE.to_owned()),
+        selector: None,
+        socket: stack.dir().join("vm.sock"),
+    });
+    assert!(refused.unwrap_err().to_string().contains("another agent"));
+    stack.operator_json(&["release", stranger["claim"].as_str().unwrap()]);
+
+    let claim = stack.operator_json(&["claim", "--for", agent, "--selector", "class=edu"]);
+    let mut client = guest(&stack, "vm");
+    assert_eq!(read_u32(&mut client, 0), 0x0100_00ed);
+    let device = &stack.operator_json(&["devices"])["devices"][0];
+    assert_eq!(device["claim"], claim["claim"]);
+    assert_eq!(device["claimed_by"], agent);
+}
+
+#[test]
 fn losing_the_broker_or_the_host_gives_all_ones_and_no_stuck_guest() {
     for lost in ["broker", "host"] {
         for kind in [Quic, Grpc] {

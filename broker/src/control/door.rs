@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use potemkin_proto::v1;
+use potemkin_transport::{Identity, Role};
 use tonic::Status;
 
 use crate::VERSION;
@@ -36,6 +37,18 @@ fn agent_incarnation(bytes: &[u8]) -> Result<Option<Incarnation>, Status> {
         return Ok(None);
     }
     id("agent_incarnation", bytes, Incarnation::from_slice).map(Some)
+}
+
+/// An agent's identity.
+pub(super) fn agent(text: &str) -> Result<Identity, Status> {
+    let identity: Identity = text
+        .parse()
+        .map_err(|_| malformed("agent", "is not spiffe://<trust domain>/agent/<name>"))?;
+    if identity.role() == Role::Agent {
+        return Ok(identity);
+    }
+    let problem = format!("{identity} has the role {}", identity.role());
+    Err(malformed("agent", &problem))
 }
 
 /// Refuses peers without a version in common.
@@ -204,6 +217,14 @@ mod tests {
         request.target = None;
         request.claim_id = vec![7; 15].into();
         refused(attach(request), "claim_id");
+    }
+
+    #[test]
+    fn an_agent_is_named_by_its_whole_identity() {
+        assert!(agent("spiffe://potemkin.dev/agent/vm7").is_ok());
+        refused(agent("vm7"), "agent");
+        refused(agent("spiffe://potemkin.dev/agent/*"), "agent");
+        refused(agent("spiffe://potemkin.dev/host/vm7"), "agent");
     }
 
     #[test]

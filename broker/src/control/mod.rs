@@ -125,8 +125,10 @@ impl Control for ControlService {
 
 impl ControlService {
     async fn do_claim(&self, request: Request<v1::ClaimRequest>) -> Result<v1::ClaimReply, Status> {
-        let agent = name(&caller(&request, "Claim", &[Role::Agent])?);
-        let target = door::target(request.into_inner().target)?;
+        let peer = caller(&request, "Claim", &[Role::Agent, Role::Operator])?;
+        let request = request.into_inner();
+        let agent = claimant(&peer, &request.agent)?;
+        let target = door::target(request.target)?;
         let fresh = ClaimId(random()?);
         let reply = self
             .broker
@@ -139,7 +141,7 @@ impl ControlService {
                 claim,
                 epoch,
             } => {
-                tracing::info!(%agent, %device, %claim, epoch, "device claimed");
+                tracing::info!(%agent, by = %peer, %device, %claim, epoch, "device claimed");
                 Ok(v1::ClaimReply {
                     device_id: device.as_str().to_owned(),
                     claim_id: claim.to_bytes(),
@@ -266,6 +268,25 @@ fn caller<T>(request: &Request<T>, method: &str, roles: &[Role]) -> Result<Ident
         wanted.join(" or "),
         peer.role()
     )))
+}
+
+/// The agent that a claim will be of: the caller itself, or whom an operator names.
+fn claimant(peer: &Identity, agent: &str) -> Result<PeerName, Status> {
+    if agent.is_empty() && peer.role() == Role::Agent {
+        return Ok(name(peer));
+    }
+    if agent.is_empty() {
+        return Err(Status::permission_denied(format!(
+            "Claim is for the role agent: {peer}, an operator, has to name the agent to claim for"
+        )));
+    }
+    let agent = door::agent(agent)?;
+    if peer.role() == Role::Agent && agent != *peer {
+        return Err(Status::permission_denied(format!(
+            "agent: {peer} may claim for itself, and not for {agent}"
+        )));
+    }
+    Ok(name(&agent))
 }
 
 fn viewer<T>(request: &Request<T>, method: &str) -> Result<Viewer, Status> {

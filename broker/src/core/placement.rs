@@ -16,7 +16,7 @@ impl Core {
                 match &device.claim {
                     None => Ok(id.clone()),
                     Some(claim) if claim.owner == *agent => Err(Refusal::Precondition(format!(
-                        "you hold a claim to {id} already"
+                        "{agent} holds a claim to {id} already"
                     ))),
                     Some(_) => Err(Refusal::Precondition(format!(
                         "{id} is claimed by another agent"

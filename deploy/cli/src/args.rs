@@ -82,13 +82,14 @@ pub(crate) enum Command {
         potemkin sessions end 6fd1c0ffee6fd1c0ffee6fd1c0ffee00 --broker 127.0.0.1:7640 --tls-dir certs"
     )]
     Sessions(SessionsArgs),
-    /// Claim a device: the right to it, until released
+    /// Claim a device: the right to it, until released. With an agent's certificate, or with an operator's for an agent
     #[command(
-        after_help = "Examples:\n  potemkin claim --device edu-0 --broker 127.0.0.1:7640 \\\n    --ca certs/ca.pem --cert certs/agent.pem --key certs/agent.key\n  \
+        after_help = "Examples:\n  potemkin claim --for vm7 edu-0 --broker 127.0.0.1:7640 --tls-dir certs\n  \
+        potemkin claim --device edu-0 --broker 127.0.0.1:7640 \\\n    --ca certs/ca.pem --cert certs/agent.pem --key certs/agent.key\n  \
         potemkin claim --selector class=edu,zone=a --broker 127.0.0.1:7640 \\\n    --ca certs/ca.pem --cert certs/agent.pem --key certs/agent.key"
     )]
     Claim(ClaimArgs),
-    /// Release a claim: ends its session, fences and resets the device
+    /// Release a claim: ends its session, fences and resets the device. With its agent's certificate or an operator's
     #[command(
         after_help = "Examples:\n  potemkin release 6fd1c0ffee6fd1c0ffee6fd1c0ffee00 --tls-dir certs \\\n      --broker 127.0.0.1:7640"
     )]
@@ -213,8 +214,14 @@ pub(crate) struct SessionsEndArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClaimArgs {
+    /// The device's id, as --device
+    #[arg(value_name = "DEVICE", group = "TargetArgs")]
+    pub(crate) device_id: Option<String>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// As an operator, claim for this agent: its name in our own trust domain, or its whole identity
+    #[arg(long = "for", value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
 }

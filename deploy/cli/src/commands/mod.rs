@@ -30,7 +30,7 @@ pub(crate) fn run(
                 broker::end_session(access(args.broker)?, args.session, output)
             }
         },
-        Command::Claim(args) => broker::claim(access(args.broker)?, args.target, output),
+        Command::Claim(args) => broker::claim(args, access, output),
         Command::Release(args) => broker::release(access(args.broker)?, args.claim, output),
         Command::Attach(args) => {
             agent::attach(&agent_path(&args.agent, &settings, base)?, args, output)
