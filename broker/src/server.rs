@@ -16,6 +16,8 @@ use potemkin_transport::{
 use serde::Serialize;
 use tokio::time::Instant;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::broker::Broker;
 use crate::config::Config;
@@ -96,12 +98,14 @@ pub async fn run<T>(
     };
     tracing::info!(listen = %addresses.listen, metrics = %addresses.metrics, "broker ready");
     let relay = relay(&config, tls, &broker);
-    let routes = routes(&config, &broker).await?;
+    let (routes, health) = routes(&config, &broker).await?;
     let _kept_until_the_end = on_ready(addresses).map_err(RunError::Ready)?;
 
     let stop = async {
         shutdown.await;
         tracing::info!("broker stops");
+        // First, so that who watches us looks elsewhere before anything is closed.
+        not_serving(&health).await;
         broker.stop();
         // Bounded, as callers need not read.
         let _ =
@@ -218,7 +222,20 @@ const fn queue_bytes(config: &Config) -> usize {
         .saturating_add(2 * MAX_FRAME_BYTES)
 }
 
-async fn routes(config: &Config, broker: &Arc<Broker>) -> Result<Routes, RunError> {
+/// Says so for the control service and for the broker as a whole.
+async fn not_serving(health: &HealthReporter) {
+    health
+        .set_not_serving::<ControlServer<ControlService>>()
+        .await;
+    health
+        .set_service_status("", ServingStatus::NotServing)
+        .await;
+}
+
+async fn routes(
+    config: &Config,
+    broker: &Arc<Broker>,
+) -> Result<(Routes, HealthReporter), RunError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServer<ControlService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -230,5 +247,6 @@ async fn routes(config: &Config, broker: &Arc<Broker>) -> Result<Routes, RunErro
         hello_timeout: config.sessions.open_timeout.0,
     };
     let routes = Routes::new(health_service).add_service(reflection);
-    Ok(control::add_to(routes, service, config.limits.hello_bytes))
+    let routes = control::add_to(routes, service, config.limits.hello_bytes);
+    Ok((routes, health))
 }
