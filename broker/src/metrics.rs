@@ -5,7 +5,7 @@ use potemkin_proto::v1::CloseCode;
 use potemkin_transport::{TransportError, TransportKind};
 use tonic::Code;
 
-use crate::core::Tally;
+use crate::core::{RejectCause, Tally};
 
 const FRAMES: &str = "potemkin_broker_frames_total";
 const BYTES: &str = "potemkin_broker_bytes_total";
@@ -141,8 +141,14 @@ impl Metrics {
         counter!(REJECTED_DIALS, "reason" => reason).increment(1);
     }
 
-    pub(crate) fn rejected_devices(&self, count: usize) {
-        counter!(REJECTED_DEVICES).increment(count as u64);
+    pub(crate) fn rejected_device(&self, cause: RejectCause) {
+        let reason = match cause {
+            RejectCause::Malformed => "malformed",
+            RejectCause::Policy => "policy",
+            RejectCause::Owned => "owned",
+            RejectCause::Full => "full",
+        };
+        counter!(REJECTED_DEVICES, "reason" => reason).increment(1);
     }
 
     /// A newer process of an agent took a device from an older one.
@@ -198,7 +204,7 @@ fn describe() {
     describe_counter!(
         REJECTED_DEVICES,
         Unit::Count,
-        "Devices that hosts offered and that were not taken"
+        "Devices that hosts offered and that were not taken, by reason (malformed, policy, owned by another host, pool full)"
     );
     describe_counter!(
         VIOLATIONS,

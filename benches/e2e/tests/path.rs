@@ -278,6 +278,24 @@ fn an_operator_claims_for_an_agent_which_then_attaches_by_it() {
 }
 
 #[test]
+fn a_device_that_the_broker_does_not_take_is_in_its_log_and_counted() {
+    let options = StackOptions {
+        broker_extra: "limits.devices = 1".to_owned(),
+        more_devices: vec!["edu-1"],
+        ..StackOptions::default()
+    };
+    let mut stack = Stack::start(ROLE, &options).unwrap();
+
+    let line = stack.broker.wait_log("device rejected", LIMIT).unwrap();
+
+    for word in ["WARN", "spiffe://potemkin.dev/host/dev", "edu-1", "full"] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    let rejected = stack.broker_counter("potemkin_broker_rejected_devices_total");
+    assert!(rejected >= 1.0, "{rejected}");
+}
+
+#[test]
 fn losing_the_broker_or_the_host_gives_all_ones_and_no_stuck_guest() {
     for lost in ["broker", "host"] {
         for kind in [Quic, Grpc] {

@@ -93,8 +93,23 @@ pub struct Offer {
 pub struct Rejected {
     /// As the host wrote it; perhaps no device id.
     pub device: String,
+    /// What kind of reason.
+    pub cause: RejectCause,
     /// Which field, and what is wrong with it.
     pub reason: String,
+}
+
+/// Kinds of reasons for which a device is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectCause {
+    /// Its offer cannot be understood.
+    Malformed,
+    /// No rule allows it to the host.
+    Policy,
+    /// Another host offers it, or did until lately.
+    Owned,
+    /// The pool has as many devices as it may.
+    Full,
 }
 
 /// Which device is asked for.
