@@ -9,6 +9,7 @@ use std::time::Duration;
 use potemkin_proto::v1::control_server::ControlServer;
 use potemkin_service::config::TlsSection;
 use potemkin_service::metrics::{MetricsError, MetricsServer};
+use potemkin_service::reload::CertificateWatch;
 use potemkin_transport::{
     DialOptions, ListenOptions, MAX_FRAME_BYTES, RefusalObserver, TlsError, TlsMaterial,
     TransportError, TransportKind, listen,
@@ -91,6 +92,7 @@ pub async fn run<T>(
     let store = open_store(config.state_dir.resolve(base)).await?;
     let metrics_server = MetricsServer::start(config.metrics_listen)?;
     let broker = start_broker(&config, &store).await?;
+    let certificates = CertificateWatch::new(&config.tls, base, &tls);
     let listener = listen(listen_options(&config, tls.clone(), &broker)).await?;
     let addresses = Addresses {
         listen: listener.local_addr(),
@@ -119,6 +121,7 @@ pub async fn run<T>(
         () = tasks::keep_time(&broker) => {}
         () = tasks::keep_rows(&broker, store) => {}
         () = tasks::keep_counts(&broker) => {}
+        never = certificates.run() => match never {},
     }
     Ok(())
 }

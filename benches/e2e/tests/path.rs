@@ -5,9 +5,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use potemkin_e2e::{Stack, StackOptions};
-use potemkin_service::admin::{AttachRequest, DeviceState};
+use potemkin_service::{
+    admin::{AttachRequest, DeviceState},
+    certs::{DevOptions, write_dev},
+};
 use potemkin_transport::TransportKind::{self, Grpc, Quic};
 use potemkin_vfio_user::Client;
+use rustix::process::Signal;
 use serde_json::Value;
 
 const ROLE: &str = env!("CARGO_BIN_EXE_potemkin-role");
@@ -293,6 +297,33 @@ fn a_device_that_the_broker_does_not_take_is_in_its_log_and_counted() {
     }
     let rejected = stack.broker_counter("potemkin_broker_rejected_devices_total");
     assert!(rejected >= 1.0, "{rejected}");
+}
+
+#[test]
+fn certificates_of_a_new_authority_are_taken_without_a_restart_and_sessions_go_on() {
+    for kind in [Quic, Grpc] {
+        let options = StackOptions {
+            more_devices: vec!["edu-1"],
+            ..StackOptions::on(kind)
+        };
+        let mut stack = Stack::start(ROLE, &options).unwrap();
+        let mut client = guest(&stack, "vm");
+        let again = DevOptions {
+            force: true,
+            ..DevOptions::default()
+        };
+
+        write_dev(stack.certs.folder(), &again).unwrap();
+        stack.broker.signal(Signal::HUP).unwrap();
+        for process in [&mut stack.broker, &mut stack.host, &mut stack.front] {
+            process.wait_log("certificates reloaded", LIMIT).unwrap();
+        }
+
+        assert_eq!(read_u32(&mut client, 0), 0x0100_00ed, "{kind}");
+        stack.attach_device("second", "edu-1");
+        let sessions = stack.operator_json(&["sessions"]);
+        assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2, "{kind}");
+    }
 }
 
 #[test]
