@@ -13,6 +13,7 @@ async fn an_explicit_claim_and_the_epochs_survive() {
     let mut host = Host::start(&broker, &["edu-0", "edu-1"]).await;
     let claim = v1::ClaimRequest {
         target: by_id("edu-0"),
+        ..v1::ClaimRequest::default()
     };
     let mut agent = broker.control("agent").await;
     let claimed = agent.claim(claim).await.unwrap().into_inner();

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use potemkin_sdk::{AccessLog, Device};
 use potemkin_service::metrics::{MetricsError, MetricsServer};
+use potemkin_service::reload::CertificateWatch;
 use potemkin_session::ids::Incarnation;
 use potemkin_transport::{
     IdentityPattern, ListenOptions, Role, TlsError, TlsMaterial, TransportError, listen,
@@ -194,6 +195,7 @@ impl HostBuilder {
         }
         check_offers(&offers)?;
         let tls = settings.tls.load(&base)?;
+        let certificates = CertificateWatch::new(&settings.tls, &base, &tls);
         let accept = pattern_or_own(settings.accept.as_deref(), &tls);
         let brokers = brokers_of(&settings, &tls);
         let state = StateDir::open(&settings.state_dir.resolve(&base))?;
@@ -237,6 +239,7 @@ impl HostBuilder {
             control,
             brokers,
             pool,
+            certificates,
         })
     }
 }

@@ -13,7 +13,10 @@ mod settings;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
-use potemkin_service::{About, BoxError, Startup, admin::AttachRequest, metrics::MetricsServer};
+use potemkin_service::{
+    About, BoxError, Startup, admin::AttachRequest, metrics::MetricsServer,
+    reload::CertificateWatch,
+};
 use potemkin_vfio_server::{Listener, Options};
 use serde::Serialize;
 use tokio::net::UnixListener;
@@ -56,7 +59,12 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
         group: settings.socket_group,
         ..Options::default()
     };
-    let agent = Arc::new(Agent::new(settings.remote_options(&startup.base)?, options));
+    let remote = settings.remote_options(&startup.base)?;
+    let certificates = settings
+        .tls
+        .as_ref()
+        .map(|tls| CertificateWatch::new(tls, &startup.base, &remote.tls));
+    let agent = Arc::new(Agent::new(remote, options));
     let admin_path = std::path::absolute(settings.admin_socket.resolve(&startup.base))?;
     // Removes the socket when it goes.
     let admin_socket = Listener::bind(&admin_path, settings.socket_group)?;
@@ -80,6 +88,7 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
     tracing::info!(admin = %admin_path.display(), metrics = %metrics.address(), "ready");
 
     let gauges = tokio::spawn(gauges::publish(Arc::clone(&agent)));
+    let certificates = certificates.map(|watch| tokio::spawn(watch.run()));
     let listener = std::os::unix::net::UnixListener::from(admin_socket.descriptor().try_clone()?);
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
@@ -87,6 +96,9 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
 
     tracing::info!("stopping: detaching all devices");
     gauges.abort();
+    if let Some(watch) = certificates {
+        watch.abort();
+    }
     agent.stop().await;
     Ok(())
 }

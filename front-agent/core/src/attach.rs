@@ -26,6 +26,8 @@ use potemkin_transport::{
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
 
+use crate::incarnation::of_this_process;
+
 /// Longest a control request may take: an attach waits for the host to fence and reset the device.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -240,7 +242,8 @@ impl Broker {
         self.address
     }
 
-    /// Asks for a session on a device.
+    /// Asks for a session on a device. If an older process with our identity has one on it, that ends: the newest process of an
+    /// agent wins, so two that live must not share an identity.
     ///
     /// # Errors
     /// What the broker says, or what is wrong with its answer.
@@ -250,6 +253,9 @@ impl Broker {
             version_max: VERSION,
             target: Some(target.to_message()),
             claim_id: Vec::new().into(),
+            agent_incarnation: of_this_process()
+                .map(Incarnation::to_bytes)
+                .unwrap_or_default(),
         };
         let reply = self
             .client

@@ -13,6 +13,7 @@ mod background;
 mod block_on;
 mod device;
 mod driver;
+mod incarnation;
 mod lanes;
 mod remote;
 mod session;

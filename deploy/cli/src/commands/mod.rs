@@ -9,7 +9,7 @@ use std::path::Path;
 
 pub(crate) use broker::BrokerError;
 
-use crate::args::Command;
+use crate::args::{Command, SessionsCommand};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::{BrokerAccess, CliSettings, agent_path};
@@ -24,8 +24,13 @@ pub(crate) fn run(
     match command {
         Command::Certs(command) => certs::run(command, output),
         Command::Devices(args) => broker::devices(access(args)?, output),
-        Command::Sessions(args) => broker::sessions(access(args)?, output),
-        Command::Claim(args) => broker::claim(access(args.broker)?, args.target, output),
+        Command::Sessions(args) => match args.command {
+            None => broker::sessions(access(args.broker)?, output),
+            Some(SessionsCommand::End(args)) => {
+                broker::end_session(access(args.broker)?, args.session, output)
+            }
+        },
+        Command::Claim(args) => broker::claim(args, access, output),
         Command::Release(args) => broker::release(access(args.broker)?, args.claim, output),
         Command::Attach(args) => {
             agent::attach(&agent_path(&args.agent, &settings, base)?, args, output)

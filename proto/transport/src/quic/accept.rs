@@ -7,11 +7,12 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::config::server_config;
 use super::dial::{certificate_error, frame_stream, linger, peer_identity};
 use super::error::{CODE_DONE, CODE_LIMIT};
 use crate::listen::{Server, SessionHandler};
 use crate::tls::explain_quic;
-use crate::{Identity, TransportError, TransportKind};
+use crate::{Identity, ListenOptions, TransportError, TransportKind};
 
 const KIND: TransportKind = TransportKind::Quic;
 
@@ -19,14 +20,31 @@ const KIND: TransportKind = TransportKind::Quic;
 pub(crate) async fn serve<H: SessionHandler>(endpoint: Endpoint, server: Arc<Server<H>>) {
     let handshakes = Arc::new(Semaphore::new(server.options.max_handshakes));
     let connections = TaskTracker::new();
-    while let Some(Some(incoming)) = server.until_draining(endpoint.accept()).await {
-        admit(incoming, &server, &handshakes, &connections);
+    let mut changes = server.options.tls.changes();
+    loop {
+        // In this order, so that who dials after a replacement meets it.
+        tokio::select! {
+            biased;
+            () = changes.next() => renew(&endpoint, &server.options),
+            incoming = server.until_draining(endpoint.accept()) => match incoming {
+                Some(Some(incoming)) => admit(incoming, &server, &handshakes, &connections),
+                _ => break,
+            },
+        }
     }
     endpoint.set_server_config(None);
     connections.close();
     connections.wait().await;
     endpoint.close(CODE_DONE, b"server stopped");
     linger(&endpoint).await;
+}
+
+/// Goes over to certificates that have replaced ours.
+fn renew(endpoint: &Endpoint, options: &ListenOptions) {
+    match server_config(options) {
+        Ok(config) => endpoint.set_server_config(Some(config)),
+        Err(error) => tracing::error!(%error, "QUIC goes on with the old certificates"),
+    }
 }
 
 /// Starts a handshake if there is room for it.
