@@ -24,15 +24,17 @@ pub use settings::{BrokerSection, DeviceSection, FrontSettings, SessionSection};
 const ABOUT: About = About {
     binary: "potemkin-front",
     summary: "Potemkin's front agent: attaches remote devices and offers each to a VMM on a vfio-user socket",
-    examples: "  # With a configuration file; see deploy/config/front.toml\n  \
+    examples: "  # With a configuration file; see deploy/config/front.toml. The sockets' directory must be there; a systemd unit\n  \
+         # makes it with RuntimeDirectory=potemkin\n  \
+         sudo install -d -o \"$(id -un)\" /run/potemkin\n  \
          potemkin-front --config front.toml\n\n  \
          # Check it first: exit code 2 and the line at fault if it is wrong\n  \
          potemkin-front --config front.toml --check-config\n\n  \
          # Another broker, without touching the file\n  \
          POTEMKIN_FRONT__BROKER__ADDR=broker.example:7640 potemkin-front --config front.toml\n\n  \
          # Attach a device to the running agent, and show what it has\n  \
-         potemkin attach edu0 --agent /run/potemkin/front.sock --device edu-0 --socket /run/potemkin/edu0.sock\n  \
-         potemkin status --agent /run/potemkin/front.sock",
+         potemkin attach edu0 --agent /run/potemkin/admin.sock --device edu-0 --socket /run/potemkin/edu0.sock\n  \
+         potemkin status --agent /run/potemkin/admin.sock",
 };
 
 /// Where a running agent listens; the contents of its ready-file.

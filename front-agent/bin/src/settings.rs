@@ -78,7 +78,7 @@ pub struct DeviceSection {
 impl Default for FrontSettings {
     fn default() -> Self {
         Self {
-            admin_socket: ConfigPath::from("/run/potemkin/front.sock"),
+            admin_socket: ConfigPath::from("/run/potemkin/admin.sock"),
             socket_group: None,
             broker: BrokerSection::default(),
             tls: None,
