@@ -6,6 +6,7 @@
 
 mod admin;
 mod agent;
+mod checks;
 mod function;
 mod gauges;
 mod served;
@@ -59,7 +60,7 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
         ..Options::default()
     };
     let agent = Arc::new(Agent::new(settings.remote_options(&startup.base)?, options));
-    let admin_path = std::path::absolute(settings.admin_socket.resolve(&startup.base))?;
+    let admin_path = settings::absolute(&settings.admin_socket, &startup.base);
     // Removes the socket when it goes.
     let admin_socket = Listener::bind(&admin_path, settings.socket_group)?;
     let metrics = MetricsServer::start(settings.metrics_listen)?;
@@ -68,7 +69,7 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
             name: device.name.clone(),
             device: device.device.clone(),
             selector: device.selector.clone(),
-            socket: std::path::absolute(device.socket.resolve(&startup.base))?,
+            socket: settings::absolute(&device.socket, &startup.base),
         };
         if let Err(error) = agent.attach(request).await {
             agent.stop().await;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -17,6 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use certificate::CertificateError;
+use certificate::check_time;
 pub(crate) use certificate::identity_of_chain;
 pub(crate) use explain::{explain_handshake, explain_quic, explain_read};
 
@@ -73,6 +75,15 @@ impl TlsMaterial {
     /// Who our certificate says we are.
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    /// Whether peers would take our certificates at that time: each of the chain must be valid.
+    ///
+    /// # Errors
+    /// [`CertificateError::Expired`] or [`CertificateError::NotYetValid`].
+    pub fn check_time(&self, now: SystemTime) -> Result<(), CertificateError> {
+        let mut chain = self.inner.chain.iter();
+        chain.try_for_each(|certificate| check_time(certificate, now))
     }
 
     /// For accepting connections: clients must show a certificate of our CA with an identity.
