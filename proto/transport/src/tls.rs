@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use certificate::CertificateError;
 use certificate::check_time;
 pub(crate) use certificate::identity_of_chain;
-pub(crate) use explain::{explain_handshake, explain_quic, explain_read};
+pub(crate) use explain::{explain_handshake, explain_io, explain_quic, explain_read};
 
 use crate::{Identity, IdentityPattern};
 
