@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use potemkin_proto::v1::control_server::ControlServer;
-use potemkin_service::config::TlsSection;
+use potemkin_service::config::{BadValue, TlsSection};
 use potemkin_service::metrics::{MetricsError, MetricsServer};
 use potemkin_service::reload::CertificateWatch;
 use potemkin_transport::{
-    DialOptions, ListenOptions, MAX_FRAME_BYTES, RefusalObserver, TlsError, TlsMaterial,
+    DialOptions, ListenOptions, MAX_FRAME_BYTES, RefusalObserver, Role, TlsMaterial,
     TransportError, TransportKind, listen,
 };
 use serde::Serialize;
@@ -64,8 +64,8 @@ pub enum RunError {
     #[error("the store's thread is gone")]
     StoreThread(#[source] tokio::task::JoinError),
     /// The certificate, the key or the CA cannot be used.
-    #[error("tls")]
-    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Tls(#[from] BadValue),
     /// Listening failed.
     #[error("listen")]
     Transport(#[from] TransportError),
@@ -126,13 +126,9 @@ pub async fn run<T>(
     Ok(())
 }
 
-/// Loads certificates and key.
-pub(crate) fn load_tls(tls: &TlsSection, base: &Path) -> Result<TlsMaterial, TlsError> {
-    TlsMaterial::load(
-        &tls.ca.resolve(base),
-        &tls.cert.resolve(base),
-        &tls.key.resolve(base),
-    )
+/// Loads certificates and key, which must be a broker's.
+pub(crate) fn load_tls(tls: &TlsSection, base: &Path) -> Result<TlsMaterial, BadValue> {
+    tls.load(base, &[Role::Broker])
 }
 
 async fn open_store(folder: PathBuf) -> Result<Arc<RedbStore>, RunError> {

@@ -5,7 +5,8 @@ use potemkin_transport::TransportKind;
 use tonic::Code;
 
 use crate::kit::agent::{attach, attach_refused, by_id, connect, device, path};
-use crate::kit::host::{Host, hello, message, offer};
+use crate::kit::host::{Host, hello, message};
+use crate::kit::offer::device_offer;
 use crate::kit::{Broker, in_time};
 
 #[tokio::test]
@@ -20,7 +21,7 @@ async fn an_attach_gives_session_epoch_incarnation_and_descriptor() {
     assert_eq!(attached.session_id.len(), 16);
     assert!(attached.epoch >= 1);
     assert_eq!(&attached.host_incarnation[..], [7; 16]);
-    assert_eq!(attached.descriptor, offer("edu-0").descriptor);
+    assert_eq!(attached.descriptor, device_offer("edu-0").descriptor);
 }
 
 #[tokio::test]

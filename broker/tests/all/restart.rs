@@ -5,7 +5,8 @@ use tonic::Code;
 
 use crate::kit::Broker;
 use crate::kit::agent::{attach, by_id, device};
-use crate::kit::host::{Host, hello, offer, serve};
+use crate::kit::host::{Host, hello, serve};
+use crate::kit::offer::device_offer;
 
 #[tokio::test]
 async fn an_explicit_claim_and_the_epochs_survive() {
@@ -25,7 +26,7 @@ async fn an_explicit_claim_and_the_epochs_survive() {
     // The host has not seen the claim's epoch, and has that of the session.
     let (address, sessions) = serve(&broker, "host").await;
     let mut again = hello(address, &[]);
-    again.devices = vec![offer("edu-0"), offer("edu-1")];
+    again.devices = vec![device_offer("edu-0"), device_offer("edu-1")];
     again.devices[1].highest_epoch = attached.epoch;
     let mut host = Host::register(&broker, "host", again, sessions)
         .await

@@ -19,8 +19,8 @@ use crate::probe::ReadSpec;
     after_help = "Examples:\n  \
         potemkin certs dev certs\n  \
         potemkin devices --broker 127.0.0.1:7640 --tls-dir certs\n  \
-        potemkin attach edu0 --device edu-0 --socket /tmp/edu0.sock --agent /tmp/admin.sock\n  \
-        potemkin probe /tmp/edu0.sock --agent /tmp/admin.sock\n\n\
+        potemkin attach edu0 --device edu-0 --socket /run/potemkin/edu0.sock --agent /run/potemkin/admin.sock\n  \
+        potemkin probe /run/potemkin/edu0.sock --agent /run/potemkin/admin.sock\n\n\
         Settings may stand in ~/.config/potemkin/cli.toml (broker, agent, identity, [tls], [log])\n\
         or in environment variables such as POTEMKIN_CLI__BROKER and POTEMKIN_CLI__TLS__CA."
 )]
@@ -96,8 +96,8 @@ pub(crate) enum Command {
     Release(ReleaseArgs),
     /// Have a front agent attach a device and offer it on a vfio-user socket
     #[command(after_help = "Examples:\n  \
-        potemkin attach edu0 --device edu-0 --socket /tmp/edu0.sock --agent /tmp/admin.sock\n  \
-        potemkin attach any --selector class=edu,zone=a --socket /tmp/edu.sock --agent /tmp/admin.sock")]
+        potemkin attach edu0 --device edu-0 --socket /run/potemkin/edu0.sock --agent /run/potemkin/admin.sock\n  \
+        potemkin attach any --selector class=edu,zone=a --socket /run/potemkin/edu.sock --agent /run/potemkin/admin.sock")]
     Attach(AttachArgs),
     /// Have a front agent detach a device
     #[command(after_help = "Examples:\n  potemkin detach edu0 --agent /run/potemkin/admin.sock")]

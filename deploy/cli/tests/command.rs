@@ -287,3 +287,30 @@ fn address_that_refuses() -> (std::os::fd::OwnedFd, String) {
     let bound: std::net::SocketAddr = getsockname(&reserved).unwrap().try_into().unwrap();
     (reserved, bound.to_string())
 }
+
+#[test]
+fn wrong_value_in_the_settings_is_told_with_its_line_checked_or_used() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("certs");
+    let dir = dir.to_str().unwrap();
+    assert!(
+        potemkin(home.path(), &["certs", "dev", dir])
+            .status
+            .success()
+    );
+    let file = home.path().join("my.toml");
+    let text = "broker = \"127.0.0.1:1\"\n[tls]\nca = \"certs/ca.pem\"\ncert = \"certs/broker.pem\"\nkey = \"certs/broker.key\"\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+
+    for command in ["--check-config", "devices"] {
+        let output = potemkin(home.path(), &[command, "--config", file]);
+
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let error = stderr(&output);
+        assert!(
+            error.contains("my.toml:4:8: `tls.cert`: ") && error.contains("of role broker"),
+            "{error}"
+        );
+    }
+}

@@ -6,22 +6,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use potemkin_front_core::{RemoteOptions, Target};
+use potemkin_front_core::RemoteOptions;
 use potemkin_service::{
     admin::{AttachRequest, Attached, Counters, DeviceState, DeviceStatus, Status},
-    runtime,
-    selector::Selector,
+    config, runtime,
 };
 use potemkin_session::front::FrontState;
 use potemkin_vfio_server::Options;
 use tokio::task::JoinSet;
 
+use crate::checks::{self, MAX_DEVICES};
 use crate::served::{Order, Served};
-
-/// Most devices of one agent; each has a thread.
-const MAX_DEVICES: usize = 256;
-/// Longest name of a device at the agent, in bytes.
-const MAX_NAME_BYTES: usize = 63;
 
 /// The devices that an agent serves.
 ///
@@ -146,9 +141,11 @@ impl Agent {
     }
 
     fn order(&self, request: AttachRequest) -> Result<Order, String> {
+        checks::check_name(&request.name).map_err(|problem| format!("name: {problem}"))?;
+        let target = checks::target(request.device.as_deref(), request.selector.as_deref())?;
         Ok(Order {
-            name: check_name(request.name)?,
-            target: target(request.device, request.selector)?,
+            name: request.name,
+            target,
             socket: check_socket(request.socket)?,
             socket_options: self.socket_options.clone(),
             remote: self.remote.clone(),
@@ -156,42 +153,15 @@ impl Agent {
     }
 }
 
-fn check_name(name: String) -> Result<String, String> {
-    let plain = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || !plain {
-        return Err(format!(
-            "name: `{}` is not 1 to {MAX_NAME_BYTES} letters, digits, `.`, `_` or `-`",
-            name.escape_default()
-        ));
-    }
-    Ok(name)
-}
-
 fn check_socket(socket: PathBuf) -> Result<PathBuf, String> {
-    if Path::is_absolute(&socket) {
-        Ok(socket)
-    } else {
-        Err(format!(
+    if !Path::is_absolute(&socket) {
+        return Err(format!(
             "socket: `{}` is not an absolute path",
             socket.display()
-        ))
+        ));
     }
-}
-
-fn target(device: Option<String>, selector: Option<String>) -> Result<Target, String> {
-    match (device, selector) {
-        (Some(device), None) => Ok(Target::Device(device)),
-        (None, Some(text)) => {
-            let selector: Selector = text.parse().map_err(|e| format!("{e}"))?;
-            Ok(Target::Selector {
-                class: selector.class,
-                labels: selector.labels.into_iter().collect(),
-            })
-        }
-        _ => Err("give one of `device` and `selector`".to_owned()),
-    }
+    config::check_socket("socket", &socket).map_err(|bad| runtime::chain(&bad))?;
+    Ok(socket)
 }
 
 fn attached(served: &Served) -> Attached {

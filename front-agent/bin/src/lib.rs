@@ -6,6 +6,7 @@
 
 mod admin;
 mod agent;
+mod checks;
 mod function;
 mod gauges;
 mod served;
@@ -27,15 +28,17 @@ pub use settings::{BrokerSection, DeviceSection, FrontSettings, SessionSection};
 const ABOUT: About = About {
     binary: "potemkin-front",
     summary: "Potemkin's front agent: attaches remote devices and offers each to a VMM on a vfio-user socket",
-    examples: "  # With a configuration file; see deploy/config/front.toml\n  \
+    examples: "  # With a configuration file; see deploy/config/front.toml. The sockets' directory must be there; a systemd unit\n  \
+         # makes it with RuntimeDirectory=potemkin\n  \
+         sudo install -d -o \"$(id -un)\" /run/potemkin\n  \
          potemkin-front --config front.toml\n\n  \
          # Check it first: exit code 2 and the line at fault if it is wrong\n  \
          potemkin-front --config front.toml --check-config\n\n  \
          # Another broker, without touching the file\n  \
          POTEMKIN_FRONT__BROKER__ADDR=broker.example:7640 potemkin-front --config front.toml\n\n  \
          # Attach a device to the running agent, and show what it has\n  \
-         potemkin attach edu0 --agent /run/potemkin/front.sock --device edu-0 --socket /run/potemkin/edu0.sock\n  \
-         potemkin status --agent /run/potemkin/front.sock",
+         potemkin attach edu0 --agent /run/potemkin/admin.sock --device edu-0 --socket /run/potemkin/edu0.sock\n  \
+         potemkin status --agent /run/potemkin/admin.sock",
 };
 
 /// Where a running agent listens; the contents of its ready-file.
@@ -65,7 +68,7 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
         .as_ref()
         .map(|tls| CertificateWatch::new(tls, &startup.base, &remote.tls));
     let agent = Arc::new(Agent::new(remote, options));
-    let admin_path = std::path::absolute(settings.admin_socket.resolve(&startup.base))?;
+    let admin_path = settings::absolute(&settings.admin_socket, &startup.base);
     // Removes the socket when it goes.
     let admin_socket = Listener::bind(&admin_path, settings.socket_group)?;
     let metrics = MetricsServer::start(settings.metrics_listen)?;
@@ -74,7 +77,7 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
             name: device.name.clone(),
             device: device.device.clone(),
             selector: device.selector.clone(),
-            socket: std::path::absolute(device.socket.resolve(&startup.base))?,
+            socket: settings::absolute(&device.socket, &startup.base),
         };
         if let Err(error) = agent.attach(request).await {
             agent.stop().await;

@@ -21,7 +21,7 @@ use potemkin_session::{
     ids::{AttachNumber, Epoch, Incarnation, Path, SessionId},
 };
 use potemkin_transport::{
-    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel,
+    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel, status_words,
 };
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
@@ -286,7 +286,7 @@ impl Broker {
             address: self.address,
             what,
             code: status.code(),
-            message: status.message().to_owned(),
+            message: status_words(status),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use potemkin_transport::TlsMaterial;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::TlsSection;
+use crate::config::{BadValue, TlsSection};
 
 /// How often the files are looked at.
 const CHECK_PERIOD: Duration = Duration::from_secs(2);
@@ -81,8 +81,7 @@ impl CertificateWatch {
             return false;
         }
         self.read = stamps;
-        let read = self.section.load(&self.base);
-        match read.and_then(|newer| self.material.replace(&newer)) {
+        match self.replace() {
             Ok(()) => {
                 tracing::info!(identity = %self.material.identity(), "certificates reloaded");
             }
@@ -91,6 +90,15 @@ impl CertificateWatch {
             }
         }
         true
+    }
+
+    fn replace(&self) -> Result<(), BadValue> {
+        // Of another role is of another identity.
+        let role = self.material.identity().role();
+        let newer = self.section.load(&self.base, &[role])?;
+        self.material
+            .replace(&newer)
+            .map_err(|error| BadValue::new("tls.cert", error.to_string()))
     }
 
     fn stamps(&self) -> [Option<Stamp>; 3] {
@@ -143,7 +151,7 @@ mod tests {
     fn watched() -> (tempfile::TempDir, CertificateWatch) {
         let folder = tempfile::tempdir().unwrap();
         write_dev(folder.path(), &DevOptions::default()).unwrap();
-        let material = section().load(folder.path()).unwrap();
+        let material = section().load(folder.path(), &[Role::Agent]).unwrap();
         let watch = CertificateWatch::new(&section(), folder.path(), &material);
         (folder, watch)
     }

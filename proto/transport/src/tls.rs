@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -19,9 +20,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
 pub use certificate::CertificateError;
+use certificate::check_time;
 pub(crate) use certificate::identity_of_chain;
 pub(crate) use changes::Changes;
-pub(crate) use explain::{explain_handshake, explain_quic, explain_read};
+pub(crate) use explain::{explain_handshake, explain_io, explain_quic, explain_read};
 
 use crate::{Identity, IdentityPattern};
 
@@ -103,6 +105,16 @@ impl TlsMaterial {
 
     fn files(&self) -> Arc<Files> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// Whether peers would take our certificates at that time: each of the chain must be valid.
+    ///
+    /// # Errors
+    /// [`CertificateError::Expired`] or [`CertificateError::NotYetValid`].
+    pub fn check_time(&self, now: SystemTime) -> Result<(), CertificateError> {
+        let files = self.files();
+        let mut chain = files.chain.iter();
+        chain.try_for_each(|certificate| check_time(certificate, now))
     }
 
     /// For accepting connections: clients must show a certificate of our CA with an identity.

@@ -196,11 +196,11 @@ async fn handshake(
     tcp: TcpStream,
     peer: SocketAddr,
 ) -> Result<(TlsStream<TcpStream>, Identity), TransportError> {
-    let failed = |reason, source| TransportError::Handshake {
+    let failed = |reason, cause| TransportError::Handshake {
         peer,
         kind: KIND,
         reason,
-        source,
+        cause,
     };
     tcp.set_nodelay(true)
         .map_err(|error| failed(error.to_string(), Some(error.into())))?;

@@ -94,7 +94,7 @@ async fn handshake<H: SessionHandler>(
         peer,
         kind: KIND,
         reason: explain_quic(&error),
-        source: Some(error.into()),
+        cause: Some(error.into()),
     };
     let connecting = incoming.accept().map_err(failed)?;
     let limit = server.options.handshake_timeout;

@@ -53,7 +53,7 @@ impl QuicConnection {
                 peer,
                 kind: TransportKind::Quic,
                 reason: explain_quic(&error),
-                source: Some(error.into()),
+                cause: Some(error.into()),
             })?;
         let identity =
             peer_identity(&connection).map_err(|error| certificate_error(peer, &error))?;
@@ -105,7 +105,7 @@ pub(super) fn certificate_error(peer: SocketAddr, error: &CertificateError) -> T
         peer,
         kind: TransportKind::Quic,
         reason: error.to_string(),
-        source: None,
+        cause: None,
     }
 }
 
