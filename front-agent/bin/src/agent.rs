@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use potemkin_front_core::{RemoteOptions, Target};
@@ -207,10 +208,15 @@ fn attached(served: &Served) -> Attached {
     }
 }
 
+fn age_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 fn status(served: &Served) -> DeviceStatus {
     let attached = attached(served);
     let device = served.device.counters();
     let session = served.device.session().counters();
+    let lost = served.device.session().lost();
     DeviceStatus {
         name: attached.name,
         device: attached.device,
@@ -222,6 +228,8 @@ fn status(served: &Served) -> DeviceStatus {
             FrontState::Live => DeviceState::Live,
             FrontState::Contained | FrontState::Closed => DeviceState::Lost,
         },
+        state_age_ms: lost.as_ref().map(|lost| age_ms(lost.since)),
+        reason: lost.map(|lost| lost.reason),
         transport: served.order.remote.transport.to_string(),
         counters: Counters {
             config_reads: device.config_reads,

@@ -139,6 +139,7 @@ async fn run(
     let (drive, lease) = function.into_parts();
     let driver = tokio::spawn(drive);
 
+    let mut goodbye = "detached".to_owned();
     match session.opened().await {
         Ok(()) => {
             let started = (attachment, Arc::clone(&device));
@@ -148,6 +149,7 @@ async fn run(
                     .await;
                 if let Err(error) = served {
                     tracing::error!(name = order.name, %error, "the vfio-user socket failed");
+                    goodbye = error.to_string();
                 }
             }
         }
@@ -156,7 +158,7 @@ async fn run(
         }
     }
 
-    session.close("detached");
+    session.close(&goodbye);
     if driver.await.is_err() {
         tracing::error!(name = order.name, "the session's driver panicked");
     }

@@ -113,6 +113,12 @@ pub struct DeviceStatus {
     pub epoch: u64,
     /// How the session does.
     pub state: DeviceState,
+    /// Why it is waiting or lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// For how long it has been waiting or lost, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_age_ms: Option<u64>,
     /// `quic` or `grpc`; empty while there is no connection.
     pub transport: String,
     /// Counted since the attach.
