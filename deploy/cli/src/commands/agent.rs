@@ -97,8 +97,12 @@ fn note(device: &DeviceStatus) -> Option<String> {
         Some(ms) => format!(" for {} s", ms / 1_000),
         None => String::new(),
     };
+    let next = match device.next_try_ms {
+        Some(ms) => format!(" (next try in {}.{} s)", ms / 1_000, ms % 1_000 / 100),
+        None => String::new(),
+    };
     Some(format!(
-        "{} is {}{age}: {}",
+        "{} is {}{age}: {}{next}",
         device.name,
         state(device.state),
         reason.replace('\n', " ")
@@ -109,6 +113,7 @@ fn state(state: DeviceState) -> &'static str {
     match state {
         DeviceState::Live => "live",
         DeviceState::Connecting => "connecting",
+        DeviceState::Waiting => "waiting",
         DeviceState::Lost => "lost",
         _ => "unknown",
     }

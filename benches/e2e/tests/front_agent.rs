@@ -1,0 +1,133 @@
+//! A front agent on its own: devices of its configuration that are not to be had yet, and its admin socket.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, path::Path, time::Duration};
+
+use potemkin_e2e::{Stack, StackOptions};
+use potemkin_service::admin::{AdminClient, DeviceState, DeviceStatus};
+use potemkin_testkit::Spawn;
+use potemkin_vfio_user::Client;
+
+const ROLE: &str = env!("CARGO_BIN_EXE_potemkin-role");
+const LIMIT: Duration = Duration::from_secs(30);
+const DEVICE: &str = "[[devices]]\nname = \"vm\"\ndevice = \"edu-0\"\nsocket = \"late.sock\"\n";
+
+fn admin(stack: &Stack) -> AdminClient {
+    AdminClient::connect(&stack.dir().join("late-admin.sock"), LIMIT).unwrap()
+}
+
+fn only_device(stack: &Stack) -> DeviceStatus {
+    let mut devices = admin(stack).status().unwrap().devices;
+    assert_eq!(devices.len(), 1);
+    devices.remove(0)
+}
+
+/// Runs a front agent that is to fail; gives what it says.
+fn failing_front(config: &Path) -> String {
+    let output = Spawn::new(ROLE)
+        .arg("front")
+        .arg("--config")
+        .arg(config)
+        .run(LIMIT)
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+    output.stderr
+}
+
+#[test]
+fn a_configured_device_is_attached_once_the_broker_is_up() {
+    let mut stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    stack.broker.kill().unwrap();
+    stack.configure_front("late", DEVICE).unwrap();
+
+    let mut front = stack.start_front("late").unwrap();
+    let waiting = only_device(&stack);
+    stack.restart_broker().unwrap();
+    front.wait_log("attached name=\"vm\"", LIMIT).unwrap();
+
+    assert_eq!(waiting.state, DeviceState::Waiting);
+    assert_eq!(waiting.device, Stack::DEVICE);
+    let reason = waiting.reason.unwrap();
+    let broker = stack.broker_address.to_string();
+    assert!(reason.contains(&broker), "{reason}");
+    assert!(waiting.next_try_ms.is_some());
+    let warned = front.wait_log("not attached yet", LIMIT).unwrap();
+    for word in ["WARN", "vm", "edu-0", &broker, "cannot connect"] {
+        assert!(warned.contains(word), "{word}: {warned}");
+    }
+    let attached = only_device(&stack);
+    assert_eq!(attached.state, DeviceState::Live);
+    assert_eq!(attached.reason, None);
+    Client::connect(&attached.socket).unwrap();
+}
+
+#[test]
+fn a_configured_device_that_is_busy_is_attached_once_it_is_free() {
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    stack.attach("first");
+    stack.configure_front("late", DEVICE).unwrap();
+
+    let mut front = stack.start_front("late").unwrap();
+    let waiting = only_device(&stack);
+    stack.admin().detach("first").unwrap();
+    front.wait_log("attached name=\"vm\"", LIMIT).unwrap();
+
+    assert_eq!(waiting.state, DeviceState::Waiting);
+    assert_eq!(only_device(&stack).state, DeviceState::Live);
+}
+
+#[test]
+fn a_detach_ends_the_tries_of_a_waiting_device() {
+    let mut stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    stack.broker.kill().unwrap();
+    stack.configure_front("late", DEVICE).unwrap();
+    let mut front = stack.start_front("late").unwrap();
+
+    admin(&stack).detach("vm").unwrap();
+
+    assert!(admin(&stack).status().unwrap().devices.is_empty());
+    assert!(front.terminate(LIMIT).unwrap().success());
+    assert!(!stack.dir().join("late.sock").exists());
+}
+
+#[test]
+fn an_agent_with_a_waiting_device_stops_on_sigterm() {
+    let mut stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    stack.broker.kill().unwrap();
+    stack.configure_front("late", DEVICE).unwrap();
+    let mut front = stack.start_front("late").unwrap();
+
+    let status = front.terminate(LIMIT).unwrap();
+
+    assert!(status.success());
+    assert!(!stack.dir().join("late-admin.sock").exists());
+    assert!(!stack.dir().join("late.sock").exists());
+}
+
+#[test]
+fn a_configured_socket_that_cannot_be_made_ends_the_agent() {
+    let mut stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    stack.broker.kill().unwrap();
+    let device = DEVICE.replace("late.sock", "absent/late.sock");
+    let config = stack.configure_front("late", &device).unwrap();
+
+    let said = failing_front(&config);
+
+    assert!(said.contains("devices: `vm`"), "{said}");
+    assert!(said.contains("absent/late.sock"), "{said}");
+}
+
+#[test]
+fn a_configured_device_that_the_brokers_rules_deny_ends_the_agent() {
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    let config = stack.configure_front("late", DEVICE).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    // An operator is no agent.
+    fs::write(&config, text.replace("agent", "operator")).unwrap();
+
+    let said = failing_front(&config);
+
+    assert!(said.contains("devices: `vm`"), "{said}");
+    assert!(said.contains("permission denied"), "{said}");
+}
