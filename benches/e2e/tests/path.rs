@@ -212,6 +212,10 @@ fn losing_the_broker_or_the_host_gives_all_ones_and_no_stuck_guest() {
             let silent = reason.contains("1000 ms");
             assert!(silent || reason.contains(lost), "{lost} {kind}: {reason}");
             assert!(status.state_age_ms.is_some());
+            let probe = stack.operator(&["probe", status.socket.to_str().unwrap()]);
+            let probe = probe.unwrap();
+            assert_eq!(probe.status.code(), Some(1));
+            assert!(probe.stderr.contains("vm is lost"), "{}", probe.stderr);
         }
     }
 }
