@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
 
 use potemkin_e2e::{Stack, StackOptions};
 use potemkin_service::admin::{AdminClient, DeviceState, DeviceStatus};
@@ -130,4 +136,62 @@ fn a_configured_device_that_the_brokers_rules_deny_ends_the_agent() {
 
     assert!(said.contains("devices: `vm`"), "{said}");
     assert!(said.contains("permission denied"), "{said}");
+}
+
+/// What the admin socket answers to a line; none: it hangs up.
+fn say(stream: &UnixStream, line: &str) -> Option<String> {
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut writer = stream;
+    // One that is sent away may be too late to ask.
+    let _ = writeln!(writer, "{line}");
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply).unwrap();
+    (!reply.is_empty()).then_some(reply)
+}
+
+#[test]
+fn idle_admin_clients_do_not_keep_others_out() {
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    let connect = || UnixStream::connect(stack.admin_socket()).unwrap();
+    let idle: Vec<UnixStream> = (0..20).map(|_| connect()).collect();
+
+    let reply = say(&connect(), r#"{"status":{}}"#).unwrap();
+
+    assert!(reply.contains("ok"), "{reply}");
+    drop(idle);
+}
+
+#[test]
+fn too_many_admin_clients_are_told_so() {
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    let mut clients = Vec::new();
+
+    let refusal = (0..200).find_map(|_| {
+        let client = UnixStream::connect(stack.admin_socket()).unwrap();
+        let reply = say(&client, r#"{"status":{}}"#).unwrap();
+        clients.push(client);
+        reply.contains("error").then_some(reply)
+    });
+
+    let refusal = refusal.unwrap();
+    assert!(
+        refusal.contains("clients are connected already"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_wrong_admin_request_is_answered_with_the_valid_ones() {
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    for wrong in ["status", r#"{"reboot":{}}"#, r#"{"detach":{"nam":"vm"}}"#] {
+        let client = UnixStream::connect(stack.admin_socket()).unwrap();
+
+        let reply = say(&client, wrong).unwrap();
+
+        for valid in ["error", "attach", "detach", "status"] {
+            assert!(reply.contains(valid), "{wrong}: {reply}");
+        }
+        let next = say(&client, r#"{"status":{}}"#).unwrap();
+        assert!(next.contains("ok"), "the connection goes on: {next}");
+    }
 }
