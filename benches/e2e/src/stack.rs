@@ -194,6 +194,61 @@ impl Stack {
         Ok(stack)
     }
 
+    /// Starts the broker again, where it was and with what it stored.
+    ///
+    /// # Errors
+    /// When it does not come up, or the host does not find it again.
+    pub fn restart_broker(&mut self) -> Result<()> {
+        let path = self.dir.path().join("broker.toml");
+        let failed = || Error::io(format!("cannot change {}", path.display()));
+        let config = fs::read_to_string(&path).map_err(failed())?;
+        let address = self.broker_address.to_string();
+        let config = config.replacen("127.0.0.1:0", &address, 1);
+        fs::write(&path, config).map_err(failed())?;
+        let config = self.dir.path().join("broker.toml");
+        let names = ("broker", "broker");
+        let (broker, _) = start_role(
+            Spawn::new(&self.role),
+            self.dir.path(),
+            names,
+            &config,
+            None,
+        )?;
+        self.broker = broker;
+        Ok(())
+    }
+
+    /// Writes the configuration of one more front agent, with `devices` added, for [`Stack::start_front`].
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure_front(&self, name: &str, devices: &str) -> Result<PathBuf> {
+        let dir = self.dir.path();
+        let failed = |name: &str| Error::io(format!("cannot configure {name}"));
+        let config = fs::read_to_string(dir.join("front.toml")).map_err(failed(name))?;
+        let config = config.replacen("admin.sock", &format!("{name}-admin.sock"), 1);
+        let path = dir.join(format!("{name}.toml"));
+        fs::write(&path, format!("{config}\n{devices}")).map_err(failed(name))?;
+        Ok(path)
+    }
+
+    /// Starts a front agent that was configured, and waits until it is ready; its admin socket is `{name}-admin.sock`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_front(&self, name: &str) -> Result<Process> {
+        let config = self.dir.path().join(format!("{name}.toml"));
+        let names = ("front", name);
+        let (process, _) = start_role(
+            Spawn::new(&self.role),
+            self.dir.path(),
+            names,
+            &config,
+            None,
+        )?;
+        Ok(process)
+    }
+
     /// The folder with configurations, logs and sockets.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -444,6 +499,8 @@ fn start_role(
     if let Some(netns) = netns {
         spawn = spawn.in_netns(netns);
     }
+    // What a killed one has left.
+    let _ = fs::remove_file(&ready);
     let mut process = spawn.start()?;
     let text = process.wait_ready(&ready, LIMIT)?;
     let value = serde_json::from_str(&text)

@@ -346,7 +346,17 @@ fn losing_the_broker_or_the_host_gives_all_ones_and_no_stuck_guest() {
             let mut ids = [0; 4];
             client.region_read(CONFIG, 0, &mut ids).unwrap();
             assert_eq!(ids, [0x34, 0x12, 0xe8, 0x11], "config space is still local");
-            assert_eq!(stack.status("vm").state, DeviceState::Lost);
+            let status = stack.status("vm");
+            assert_eq!(status.state, DeviceState::Lost);
+            // A QUIC peer that was killed does not say so: the deadline is what ends the session then.
+            let reason = status.reason.unwrap();
+            let silent = reason.contains("1000 ms");
+            assert!(silent || reason.contains(lost), "{lost} {kind}: {reason}");
+            assert!(status.state_age_ms.is_some());
+            let probe = stack.operator(&["probe", status.socket.to_str().unwrap()]);
+            let probe = probe.unwrap();
+            assert_eq!(probe.status.code(), Some(1));
+            assert!(probe.stderr.contains("vm is lost"), "{}", probe.stderr);
         }
     }
 }

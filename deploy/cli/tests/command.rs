@@ -239,6 +239,30 @@ fn status_is_a_table_or_json() {
 }
 
 #[test]
+fn status_says_why_and_for_how_long_a_device_is_lost() {
+    let reply = r#"{"ok":{"devices":[{"name":"edu0","device":"edu-0","socket":"/tmp/s","session":"00ff","epoch":2,"state":"lost","reason":"broker: connection lost","state_age_ms":12345,"transport":"quic","counters":{}}]}}"#;
+    let home = tempfile::tempdir().unwrap();
+    let (one, two) = (home.path().join("1.sock"), home.path().join("2.sock"));
+    let (first, second) = (agent(&one, reply), agent(&two, reply));
+
+    let table = potemkin(home.path(), &["status", "--agent", one.to_str().unwrap()]);
+    let document = json(&potemkin(
+        home.path(),
+        &["status", "-o", "json", "--agent", two.to_str().unwrap()],
+    ));
+
+    assert_eq!(
+        stdout(&table).lines().last(),
+        Some("edu0 is lost for 12 s: broker: connection lost")
+    );
+    let device = &document["devices"][0];
+    assert_eq!(device["reason"], "broker: connection lost");
+    assert_eq!(device["state_age_ms"], 12_345);
+    first.join().unwrap();
+    second.join().unwrap();
+}
+
+#[test]
 fn absent_agent_is_exit_code_1_and_says_what_to_look_for() {
     let home = tempfile::tempdir().unwrap();
 

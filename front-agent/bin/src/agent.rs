@@ -13,10 +13,14 @@ use potemkin_service::{
 };
 use potemkin_session::front::FrontState;
 use potemkin_vfio_server::Options;
-use tokio::task::JoinSet;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::checks::{self, MAX_DEVICES};
-use crate::served::{Order, Served};
+use crate::{
+    checks::{self, MAX_DEVICES},
+    millis,
+    served::{Begin, Order, Served},
+    waiting::Waiting,
+};
 
 /// The devices that an agent serves.
 ///
@@ -27,41 +31,46 @@ pub(crate) struct Agent {
     remote: RemoteOptions,
     socket_options: Options,
     devices: Mutex<BTreeMap<String, Slot>>,
+    /// Parent of what stops each device.
+    pub(crate) stopping: CancellationToken,
+    /// The devices' threads.
+    threads: TaskTracker,
 }
 
 #[derive(Debug)]
-enum Slot {
+pub(crate) enum Slot {
     /// Its attach is under way.
     Starting,
+    /// Its attach failed and is tried again.
+    Waiting(Waiting),
     Serving(Box<Served>),
 }
 
 impl Agent {
-    pub(crate) fn new(remote: RemoteOptions, socket_options: Options) -> Self {
+    /// An agent that detaches everything once `stopping` is cancelled.
+    pub(crate) fn new(
+        remote: RemoteOptions,
+        socket_options: Options,
+        stopping: CancellationToken,
+    ) -> Self {
         Self {
             remote,
             socket_options,
             devices: Mutex::new(BTreeMap::new()),
+            stopping,
+            threads: TaskTracker::new(),
         }
     }
 
-    /// Attaches a device; the error is for people.
+    /// Attaches a device, in one try; the error is for people.
     pub(crate) async fn attach(&self, request: AttachRequest) -> Result<Attached, String> {
         let order = self.order(request)?;
         let name = order.name.clone();
         self.reserve(&name)?;
-        match Served::start(order).await {
+        match Served::start(order, self.begin()).await {
             Ok(served) => {
-                let attached = attached(&served);
-                tracing::info!(
-                    name,
-                    device = attached.device,
-                    session = attached.session,
-                    epoch = attached.epoch,
-                    socket = %attached.socket.display(),
-                    "attached"
-                );
-                self.lock().insert(name, Slot::Serving(Box::new(served)));
+                let attached = served.attached();
+                self.insert(served);
                 Ok(attached)
             }
             Err(error) => {
@@ -73,38 +82,56 @@ impl Agent {
 
     /// Detaches a device; the error is for people.
     pub(crate) async fn detach(&self, name: &str) -> Result<(), String> {
-        self.take(name)?.stop().await;
+        match self.take(name)? {
+            Slot::Serving(served) => served.stop().await,
+            Slot::Waiting(_) | Slot::Starting => tracing::info!(name, "no longer waited for"),
+        }
         Ok(())
     }
 
     pub(crate) fn status(&self) -> Status {
         let devices = self.lock();
-        let serving = devices.values().filter_map(|slot| match slot {
+        let known = devices.iter().filter_map(|(name, slot)| match slot {
             Slot::Serving(served) => Some(status(served)),
+            Slot::Waiting(waiting) => Some(waiting.status(name)),
             Slot::Starting => None,
         });
         Status {
-            devices: serving.collect(),
+            devices: known.collect(),
         }
     }
 
     /// Detaches everything, all at once.
     pub(crate) async fn stop(&self) {
-        let devices = std::mem::take(&mut *self.lock());
-        let mut stops = JoinSet::new();
-        for slot in devices.into_values() {
-            if let Slot::Serving(served) = slot {
-                stops.spawn(served.stop());
-            }
-        }
-        stops.join_all().await;
+        self.stopping.cancel();
+        self.lock().clear();
+        self.threads.close();
+        self.threads.wait().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// What the start of a device needs of the agent.
+    pub(crate) fn begin(&self) -> Begin {
+        Begin {
+            stop: self.stopping.child_token(),
+            running: self.threads.token(),
+        }
+    }
+
+    pub(crate) fn insert(&self, served: Served) {
+        let mut devices = self.lock();
+        served.announce();
+        devices.insert(served.order.name.clone(), Slot::Serving(Box::new(served)));
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(&self, name: &str) -> Result<(), String> {
+    pub(crate) fn reserve(&self, name: &str) -> Result<(), String> {
         let mut devices = self.lock();
         if devices.contains_key(name) {
             return Err(format!(
@@ -118,13 +145,20 @@ impl Agent {
         Ok(())
     }
 
-    fn take(&self, name: &str) -> Result<Served, String> {
+    /// Takes a device out; the tries of one that waits end.
+    fn take(&self, name: &str) -> Result<Slot, String> {
         let mut devices = self.lock();
         match devices.remove(name) {
-            Some(Slot::Serving(served)) => Ok(*served),
-            Some(starting) => {
-                devices.insert(name.to_owned(), starting);
+            Some(Slot::Starting) => {
+                devices.insert(name.to_owned(), Slot::Starting);
                 Err(format!("name: `{name}` is being attached; try again"))
+            }
+            Some(slot) => {
+                // Under the lock: whoever finds the slot gone finds the tries cancelled.
+                if let Slot::Waiting(waiting) = &slot {
+                    waiting.cancel.cancel();
+                }
+                Ok(slot)
             }
             None => {
                 let known: Vec<_> = devices.keys().map(String::as_str).collect();
@@ -140,7 +174,7 @@ impl Agent {
         }
     }
 
-    fn order(&self, request: AttachRequest) -> Result<Order, String> {
+    pub(crate) fn order(&self, request: AttachRequest) -> Result<Order, String> {
         checks::check_name(&request.name).map_err(|problem| format!("name: {problem}"))?;
         let target = checks::target(request.device.as_deref(), request.selector.as_deref())?;
         Ok(Order {
@@ -164,23 +198,11 @@ fn check_socket(socket: PathBuf) -> Result<PathBuf, String> {
     Ok(socket)
 }
 
-fn attached(served: &Served) -> Attached {
-    let attachment = &served.attachment;
-    Attached {
-        name: served.order.name.clone(),
-        device: attachment.device_id.clone(),
-        socket: served.order.socket.clone(),
-        session: attachment.session.to_string(),
-        epoch: attachment.epoch.0,
-        vendor_id: attachment.descriptor.vendor_id(),
-        device_id: attachment.descriptor.device_id(),
-    }
-}
-
 fn status(served: &Served) -> DeviceStatus {
-    let attached = attached(served);
+    let attached = served.attached();
     let device = served.device.counters();
     let session = served.device.session().counters();
+    let lost = served.device.session().lost();
     DeviceStatus {
         name: attached.name,
         device: attached.device,
@@ -192,6 +214,9 @@ fn status(served: &Served) -> DeviceStatus {
             FrontState::Live => DeviceState::Live,
             FrontState::Contained | FrontState::Closed => DeviceState::Lost,
         },
+        state_age_ms: lost.as_ref().map(|lost| millis(lost.since.elapsed())),
+        reason: lost.map(|lost| lost.reason),
+        next_try_ms: None,
         transport: served.order.remote.transport.to_string(),
         counters: Counters {
             config_reads: device.config_reads,

@@ -6,13 +6,17 @@
 
 mod admin;
 mod agent;
+mod backoff;
 mod checks;
 mod function;
 mod gauges;
 mod served;
 mod settings;
+mod waiting;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
 use potemkin_service::{
     About, BoxError, Startup, admin::AttachRequest, metrics::MetricsServer,
@@ -20,7 +24,7 @@ use potemkin_service::{
 };
 use potemkin_vfio_server::{Listener, Options};
 use serde::Serialize;
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, task::JoinSet};
 
 use agent::Agent;
 pub use settings::{BrokerSection, DeviceSection, FrontSettings, SessionSection};
@@ -67,22 +71,25 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
         .tls
         .as_ref()
         .map(|tls| CertificateWatch::new(tls, &startup.base, &remote.tls));
-    let agent = Arc::new(Agent::new(remote, options));
+    let stopping = startup.shutdown.child_token();
+    let agent = Arc::new(Agent::new(remote, options, stopping));
     let admin_path = settings::absolute(&settings.admin_socket, &startup.base);
     // Removes the socket when it goes.
     let admin_socket = Listener::bind(&admin_path, settings.socket_group)?;
     let metrics = MetricsServer::start(settings.metrics_listen)?;
-    for device in &settings.devices {
-        let request = AttachRequest {
-            name: device.name.clone(),
-            device: device.device.clone(),
-            selector: device.selector.clone(),
-            socket: settings::absolute(&device.socket, &startup.base),
+    let listener = std::os::unix::net::UnixListener::from(admin_socket.descriptor().try_clone()?);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let operators = admin::serve(listener, Arc::clone(&agent), startup.shutdown.clone());
+    let operators = tokio::spawn(operators);
+    if let Err(error) = attach_configured(&agent, &startup).await {
+        agent.stop().await;
+        // Tries that the shutdown ended did not fail.
+        return if startup.shutdown.is_cancelled() {
+            Ok(())
+        } else {
+            Err(error)
         };
-        if let Err(error) = agent.attach(request).await {
-            agent.stop().await;
-            return Err(format!("devices: `{}`: {error}", device.name).into());
-        }
     }
     let _ready = startup.announce(&Addresses {
         admin: admin_path.clone(),
@@ -92,10 +99,7 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
 
     let gauges = tokio::spawn(gauges::publish(Arc::clone(&agent)));
     let certificates = certificates.map(|watch| tokio::spawn(watch.run()));
-    let listener = std::os::unix::net::UnixListener::from(admin_socket.descriptor().try_clone()?);
-    listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
-    admin::serve(listener, Arc::clone(&agent), startup.shutdown.clone()).await;
+    operators.await?;
 
     tracing::info!("stopping: detaching all devices");
     gauges.abort();
@@ -104,4 +108,31 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
     }
     agent.stop().await;
     Ok(())
+}
+
+/// Tries to attach the devices of the configuration, all at once. Those that may be had later do not fail here.
+async fn attach_configured(
+    agent: &Arc<Agent>,
+    startup: &Startup<FrontSettings>,
+) -> Result<(), BoxError> {
+    let mut tries = JoinSet::new();
+    for device in &startup.settings.devices {
+        let name = device.name.clone();
+        let request = AttachRequest {
+            name: name.clone(),
+            device: device.device.clone(),
+            selector: device.selector.clone(),
+            socket: settings::absolute(&device.socket, &startup.base),
+        };
+        let attach = Arc::clone(agent).attach_configured(request);
+        tries.spawn(async move { attach.await.map_err(|e| format!("devices: `{name}`: {e}")) });
+    }
+    while let Some(tried) = tries.join_next().await {
+        tried??;
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

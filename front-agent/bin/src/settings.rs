@@ -36,7 +36,7 @@ pub struct FrontSettings {
     pub session: SessionSection,
     /// Where Prometheus scrapes, plain HTTP.
     pub metrics_listen: SocketAddr,
-    /// Devices to attach at the start.
+    /// Devices to attach at the start, or as soon as they can be had.
     pub devices: Vec<DeviceSection>,
     /// Logging.
     pub log: LogSection,
@@ -67,7 +67,7 @@ pub struct SessionSection {
     pub idle_timeout: HumanDuration,
 }
 
-/// `[[devices]]`: one device to attach at the start.
+/// `[[devices]]`: one device to attach at the start, or as soon as it can be had.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSection {

@@ -13,7 +13,7 @@ pub async fn drive(session: Session, mut stream: FrameStream) {
     let mut alarm = Alarm::default();
     loop {
         if let Err(error) = transmit(&session, &mut stream) {
-            return lose(&session, &error.to_string());
+            return lose_broker(&session, &error);
         }
         let (state, timeout) = settle(&session);
         if matches!(state, FrontState::Contained | FrontState::Closed) {
@@ -30,13 +30,13 @@ pub async fn drive(session: Session, mut stream: FrameStream) {
                         tracing::warn!(%violation, "the host broke the protocol");
                     }
                 }
-                Ok(None) => return lose(&session, "the stream ended"),
-                Err(error) => return lose(&session, &error.to_string()),
+                Ok(None) => return lose(&session, "broker: the stream ended"),
+                Err(error) => return lose_broker(&session, &error),
             },
             () = session.kicked() => {}
             flushed = stream.sender.flushed(), if sending => {
                 if let Err(error) = flushed {
-                    return lose(&session, &error.to_string());
+                    return lose_broker(&session, &error);
                 }
             }
             () = alarm.rings() => session.lock().core.handle_timeout(Instant::now()),
@@ -58,6 +58,11 @@ fn settle(session: &Session) -> (FrontState, Option<Instant>) {
     let mut state = session.lock();
     state.dispatch();
     (state.core.state(), state.core.poll_timeout())
+}
+
+/// What fails here is the leg to the broker; what fails behind it comes as a close frame.
+fn lose_broker(session: &Session, error: &TransportError) {
+    lose(session, &format!("broker: {error}"));
 }
 
 fn lose(session: &Session, reason: &str) {

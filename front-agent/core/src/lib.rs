@@ -23,4 +23,4 @@ pub use background::{BackgroundError, BackgroundFunction};
 pub use device::{DeviceCounters, FrontDevice};
 pub use driver::drive;
 pub use remote::{DEFAULT_DEADLINE, Lease, RemoteFunction, RemoteOptions};
-pub use session::Session;
+pub use session::{Lost, Session};

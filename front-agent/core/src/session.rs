@@ -38,7 +38,16 @@ pub(crate) struct State {
     /// Refused for want of credit; at most one entry for each waiting caller.
     blocked: Vec<Waker>,
     opened: Vec<Waker>,
-    contained: Option<String>,
+    lost: Option<Lost>,
+}
+
+/// What ended a session.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Why, for people.
+    pub reason: String,
+    /// When.
+    pub since: Instant,
 }
 
 #[derive(Debug)]
@@ -61,7 +70,7 @@ impl Session {
             waiting: HashMap::new(),
             blocked: Vec::new(),
             opened: Vec::new(),
-            contained: None,
+            lost: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -130,8 +139,8 @@ impl Session {
                 }
                 FrontState::Live => Poll::Ready(Ok(())),
                 FrontState::Contained | FrontState::Closed => {
-                    let reason = state.contained.clone();
-                    Poll::Ready(Err(reason.unwrap_or_else(|| "closed".to_owned())))
+                    let lost = state.lost.as_ref().map(|lost| lost.reason.clone());
+                    Poll::Ready(Err(lost.unwrap_or_else(|| "closed".to_owned())))
                 }
             }
         })
@@ -140,7 +149,10 @@ impl Session {
 
     /// Ends the session on purpose; the driver sends a last frame and returns.
     pub fn close(&self, reason: &str) {
-        self.lock().core.close(reason);
+        let mut state = self.lock();
+        state.core.close(reason);
+        state.note_end(reason.to_owned());
+        drop(state);
         self.kick();
     }
 
@@ -149,9 +161,9 @@ impl Session {
         self.lock().core.state()
     }
 
-    /// Why it is contained, once it is.
-    pub fn contained(&self) -> Option<String> {
-        self.lock().contained.clone()
+    /// Why and since when it is contained or closed, once it is.
+    pub fn lost(&self) -> Option<Lost> {
+        self.lock().lost.clone()
     }
 
     /// Frames and bytes so far.
@@ -256,11 +268,19 @@ impl State {
                 FrontEvent::Opened => self.opened.drain(..).for_each(Waker::wake),
                 FrontEvent::Contained(reason) => {
                     tracing::warn!(%reason, "session contained: reads give all-ones, writes are dropped");
-                    self.contained = Some(reason);
+                    self.note_end(reason);
                     self.opened.drain(..).for_each(Waker::wake);
                 }
             }
         }
+    }
+
+    /// The first reason is the one that counts: a contained session is closed later.
+    fn note_end(&mut self, reason: String) {
+        self.lost.get_or_insert_with(|| Lost {
+            reason,
+            since: Instant::now(),
+        });
     }
 
     fn complete(&mut self, sequence: u64, outcome: Result<Bytes, Failure>) {

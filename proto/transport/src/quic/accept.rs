@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::config::server_config;
-use super::dial::{certificate_error, frame_stream, linger, peer_identity};
+use super::dial::{certificate_error, close_and_tell, frame_stream, peer_identity};
 use super::error::{CODE_DONE, CODE_LIMIT};
 use crate::listen::{Server, SessionHandler};
 use crate::tls::explain_quic;
@@ -35,8 +35,9 @@ pub(crate) async fn serve<H: SessionHandler>(endpoint: Endpoint, server: Arc<Ser
     endpoint.set_server_config(None);
     connections.close();
     connections.wait().await;
+    // Peers have been told, but for those that were shaking hands: one turn for the packets that say so.
     endpoint.close(CODE_DONE, b"server stopped");
-    linger(&endpoint).await;
+    tokio::task::yield_now().await;
 }
 
 /// Goes over to certificates that have replaced ours.
@@ -76,7 +77,7 @@ fn admit<H: SessionHandler>(
         match shaken {
             Some(Ok((connection, peer))) => {
                 serve_connection(&server, &connection, &peer).await;
-                connection.close(CODE_DONE, b"");
+                close_and_tell(&connection).await;
             }
             Some(Err(error)) => server.refusals.report(remote, KIND, error),
             None => {}
@@ -129,7 +130,7 @@ async fn serve_connection<H: SessionHandler>(
             let _ = recv.stop(CODE_LIMIT);
             continue;
         };
-        let stream = frame_stream((send, recv), server.options.max_queued_bytes);
+        let stream = frame_stream(connection, (send, recv), server.options.max_queued_bytes);
         server.start_session(peer.clone(), KIND, remote, stream, permit);
     }
     server.until_killed(connection.closed()).await;
