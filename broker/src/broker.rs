@@ -16,7 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use crate::core::{
-    Action, ConnId, Core, DialRefusal, LegId, Refusal, Reply, RequestId, Time, Viewer,
+    Action, ConnId, Core, DialRefusal, LegId, Refusal, Rejected, Reply, RequestId, Time, Viewer,
 };
 use crate::host_link::{HostLink, host_message};
 use crate::ids::{DeviceId, PeerName, SessionId};
@@ -261,10 +261,26 @@ impl Broker {
         }
     }
 
+    /// Devices of a host that were not taken: the host is told, and so is our operator.
+    fn note_rejected(&self, host: Option<&PeerName>, rejected: &[Rejected]) {
+        let host = host.map_or("?", |host| host);
+        for rejected in rejected {
+            self.metrics.rejected_device(rejected.cause);
+            let (device, reason) = (&rejected.device, &rejected.reason);
+            tracing::warn!(host, device, reason, "device rejected");
+        }
+    }
+
     /// Does one thing. Gives the stream of a host that does not read.
     fn act(&self, state: &mut State, action: Action, changed: &mut Changed) -> Option<ConnId> {
         match action {
-            Action::Accept { .. } | Action::Fence { .. } => return state.tell_host(&action),
+            Action::Accept {
+                conn, ref rejected, ..
+            } => {
+                self.note_rejected(state.core.host_of(conn), rejected);
+                return state.tell_host(&action);
+            }
+            Action::Fence { .. } => return state.tell_host(&action),
             Action::CloseHost { conn, reason } => {
                 tracing::warn!(conn = conn.0, reason, "host stream closed");
                 if let Some(link) = state.hosts.remove(&conn) {
@@ -282,6 +298,19 @@ impl Broker {
                     // The caller may have gone; then what it attached ends by the grace.
                     let _ = waiting.send(outcome);
                 }
+            }
+            Action::TakenOver {
+                device,
+                agent,
+                session,
+                older,
+                newer,
+            } => {
+                self.metrics.taken_over();
+                tracing::warn!(
+                    %agent, %device, %session, %older, %newer,
+                    "a newer process of the agent takes its device over; two that live must not share an identity"
+                );
             }
             Action::DeviceChanged(device) => {
                 changed.devices.insert(device);

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use potemkin_service::config::{ConfigPath, HumanDuration, LogSection, TlsSection};
-use potemkin_service::{BoxError, NoArgs, Settings};
+use potemkin_service::config::{BadValue, ConfigPath, HumanDuration, LogSection, TlsSection};
+use potemkin_service::{NoArgs, Settings};
 use potemkin_transport::TransportKind;
 use serde::{Deserialize, Serialize};
 
@@ -220,8 +220,8 @@ impl Config {
         }
     }
 
-    /// Refuses values that cannot work; the message names the key.
-    pub fn check(&self) -> Result<(), BoxError> {
+    /// Refuses values that cannot work.
+    pub fn check(&self) -> Result<(), BadValue> {
         let positive = [
             ("hosts.lease", self.hosts.lease),
             ("sessions.grace", self.sessions.grace),
@@ -234,20 +234,25 @@ impl Config {
             ),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, time)| time.0.is_zero()) {
-            return Err(format!("{key}: it must be longer than 0").into());
+            return Err(BadValue::new(*key, "it must be longer than 0"));
         }
         if self.hosts.lease.0 > Duration::from_secs(86_400) {
-            return Err("hosts.lease: it must be at most 24h".into());
+            return Err(BadValue::new("hosts.lease", "it must be at most 24h"));
         }
         if self.connections.idle_timeout <= self.connections.keep_alive {
-            return Err("connections.idle_timeout: it must exceed connections.keep_alive".into());
+            return Err(BadValue::new(
+                "connections.idle_timeout",
+                "it must exceed connections.keep_alive",
+            ));
         }
         let frames = 2 * potemkin_transport::MAX_FRAME_BYTES;
         if self.limits.queued_bytes < frames {
-            return Err(format!("limits.queued_bytes: it must be at least {frames}").into());
+            return Err(BadValue::new(
+                "limits.queued_bytes",
+                format!("it must be at least {frames}"),
+            ));
         }
-        self.policy.check()?;
-        Ok(())
+        self.policy.check()
     }
 }
 
@@ -259,10 +264,9 @@ impl Settings for Config {
         &mut self.log
     }
 
-    fn validate(&self, base: &Path) -> Result<(), BoxError> {
+    fn validate(&self, base: &Path) -> Result<(), BadValue> {
         self.check()?;
-        crate::server::load_tls(&self.tls, base)?;
-        Ok(())
+        crate::server::load_tls(&self.tls, base).map(drop)
     }
 }
 

@@ -106,7 +106,7 @@ wide_id! {
     ClaimId
 }
 wide_id! {
-    /// One run of a host process.
+    /// One run of a host's or an agent's process.
     Incarnation
 }
 

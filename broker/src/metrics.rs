@@ -5,7 +5,7 @@ use potemkin_proto::v1::CloseCode;
 use potemkin_transport::{TransportError, TransportKind};
 use tonic::Code;
 
-use crate::core::Tally;
+use crate::core::{RejectCause, Tally};
 
 const FRAMES: &str = "potemkin_broker_frames_total";
 const BYTES: &str = "potemkin_broker_bytes_total";
@@ -15,6 +15,7 @@ const CLAIMS: &str = "potemkin_broker_claims";
 const HOSTS: &str = "potemkin_broker_hosts";
 const REQUESTS: &str = "potemkin_broker_requests_total";
 const ATTACHES: &str = "potemkin_broker_attaches_total";
+const TAKEOVERS: &str = "potemkin_broker_takeovers_total";
 const REJECTED_PEERS: &str = "potemkin_broker_rejected_peers_total";
 const REJECTED_DIALS: &str = "potemkin_broker_rejected_dials_total";
 const REJECTED_DEVICES: &str = "potemkin_broker_rejected_devices_total";
@@ -140,8 +141,19 @@ impl Metrics {
         counter!(REJECTED_DIALS, "reason" => reason).increment(1);
     }
 
-    pub(crate) fn rejected_devices(&self, count: usize) {
-        counter!(REJECTED_DEVICES).increment(count as u64);
+    pub(crate) fn rejected_device(&self, cause: RejectCause) {
+        let reason = match cause {
+            RejectCause::Malformed => "malformed",
+            RejectCause::Policy => "policy",
+            RejectCause::Owned => "owned",
+            RejectCause::Full => "full",
+        };
+        counter!(REJECTED_DEVICES, "reason" => reason).increment(1);
+    }
+
+    /// A newer process of an agent took a device from an older one.
+    pub(crate) fn taken_over(&self) {
+        counter!(TAKEOVERS).increment(1);
     }
 
     pub(crate) fn commit_failed(&self) {
@@ -175,6 +187,11 @@ fn describe() {
         "Attaches answered, by outcome (gRPC status code)"
     );
     describe_counter!(
+        TAKEOVERS,
+        Unit::Count,
+        "Sessions ended because a newer process of the same agent attached their device"
+    );
+    describe_counter!(
         REJECTED_PEERS,
         Unit::Count,
         "Connections refused, by reason"
@@ -187,7 +204,7 @@ fn describe() {
     describe_counter!(
         REJECTED_DEVICES,
         Unit::Count,
-        "Devices that hosts offered and that were not taken"
+        "Devices that hosts offered and that were not taken, by reason (malformed, policy, owned by another host, pool full)"
     );
     describe_counter!(
         VIOLATIONS,

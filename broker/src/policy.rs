@@ -1,5 +1,6 @@
 //! Who may offer which devices, and who may claim which. What no rule allows is denied.
 
+use potemkin_service::config::BadValue;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::DeviceId;
@@ -38,26 +39,19 @@ pub struct ClaimRule {
     pub classes: Vec<String>,
 }
 
-/// A pattern that can never match as meant.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("policy.{key}: {pattern:?} {problem}")]
-pub struct BadPattern {
-    key: &'static str,
-    pattern: String,
-    problem: &'static str,
-}
-
 impl Policy {
     /// Refuses patterns that can never match as meant.
-    pub fn check(&self) -> Result<(), BadPattern> {
-        for rule in &self.offer {
-            check_identity("offer.host", "host", &rule.host)?;
-            check_all("offer.devices", &rule.devices)?;
+    pub fn check(&self) -> Result<(), BadValue> {
+        for (index, rule) in self.offer.iter().enumerate() {
+            let key = |field| format!("policy.offer[{index}].{field}");
+            check_identity(key("host"), "host", &rule.host)?;
+            check_all(&key("devices"), &rule.devices)?;
         }
-        for rule in &self.claim {
-            check_identity("claim.agent", "agent", &rule.agent)?;
-            check_all("claim.devices", &rule.devices)?;
-            check_all("claim.classes", &rule.classes)?;
+        for (index, rule) in self.claim.iter().enumerate() {
+            let key = |field| format!("policy.claim[{index}].{field}");
+            check_identity(key("agent"), "agent", &rule.agent)?;
+            check_all(&key("devices"), &rule.devices)?;
+            check_all(&key("classes"), &rule.classes)?;
         }
         Ok(())
     }
@@ -85,47 +79,42 @@ fn anything() -> Vec<String> {
     vec!["*".to_owned()]
 }
 
-fn check_identity(key: &'static str, role: &'static str, pattern: &str) -> Result<(), BadPattern> {
-    let bad = |problem| BadPattern {
-        key,
-        pattern: pattern.to_owned(),
-        problem,
-    };
-    check_star(key, pattern)?;
-    let path = pattern
-        .strip_prefix("spiffe://")
-        .ok_or_else(|| bad("must start with spiffe://"))?;
-    let mut segments = path.split('/');
-    let (domain, found, name) = (segments.next(), segments.next(), segments.next());
-    match (domain, found, name, segments.next()) {
-        (Some(domain), Some(found), Some(name), None)
+/// `spiffe://<trust domain>/<role>/<name>`, whose name may end with a star.
+fn check_identity(key: String, role: &str, pattern: &str) -> Result<(), BadValue> {
+    check_star(&key, pattern)?;
+    let segments: Vec<_> = pattern.split('/').collect();
+    match segments[..] {
+        ["spiffe:", "", domain, found, name]
             if !domain.is_empty() && !name.is_empty() && found == role =>
         {
             Ok(())
         }
-        _ if role == "host" => Err(bad("must be spiffe://<trust domain>/host/<name>")),
-        _ => Err(bad("must be spiffe://<trust domain>/agent/<name>")),
+        _ => Err(bad(
+            key,
+            pattern,
+            &format!("must be spiffe://<trust domain>/{role}/<name>"),
+        )),
     }
 }
 
-fn check_all(key: &'static str, patterns: &[String]) -> Result<(), BadPattern> {
-    patterns.iter().try_for_each(|p| check_star(key, p))
+fn check_all(key: &str, patterns: &[String]) -> Result<(), BadValue> {
+    let mut patterns = patterns.iter().enumerate();
+    patterns.try_for_each(|(index, pattern)| check_star(&format!("{key}[{index}]"), pattern))
 }
 
-fn check_star(key: &'static str, pattern: &str) -> Result<(), BadPattern> {
+fn check_star(key: &str, pattern: &str) -> Result<(), BadValue> {
     let head = pattern.strip_suffix('*').unwrap_or(pattern);
-    let problem = if pattern.is_empty() {
-        "is empty"
+    if pattern.is_empty() {
+        Err(bad(key, pattern, "is empty"))
     } else if head.contains('*') {
-        "has a * that is not at its end"
+        Err(bad(key, pattern, "has a * that is not at its end"))
     } else {
-        return Ok(());
-    };
-    Err(BadPattern {
-        key,
-        pattern: pattern.to_owned(),
-        problem,
-    })
+        Ok(())
+    }
+}
+
+fn bad(key: impl Into<String>, pattern: &str, problem: &str) -> BadValue {
+    BadValue::new(key, format!("{pattern:?} {problem}"))
 }
 
 fn any_fits(patterns: &[String], text: &str) -> bool {

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use potemkin_proto::v1::control_server::ControlServer;
-use potemkin_service::config::TlsSection;
+use potemkin_service::config::{BadValue, TlsSection};
 use potemkin_service::metrics::{MetricsError, MetricsServer};
+use potemkin_service::reload::CertificateWatch;
 use potemkin_transport::{
-    DialOptions, ListenOptions, MAX_FRAME_BYTES, RefusalObserver, TlsError, TlsMaterial,
+    DialOptions, ListenOptions, MAX_FRAME_BYTES, RefusalObserver, Role, TlsMaterial,
     TransportError, TransportKind, listen,
 };
 use serde::Serialize;
 use tokio::time::Instant;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::broker::Broker;
 use crate::config::Config;
@@ -61,8 +64,8 @@ pub enum RunError {
     #[error("the store's thread is gone")]
     StoreThread(#[source] tokio::task::JoinError),
     /// The certificate, the key or the CA cannot be used.
-    #[error("tls")]
-    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Tls(#[from] BadValue),
     /// Listening failed.
     #[error("listen")]
     Transport(#[from] TransportError),
@@ -89,6 +92,7 @@ pub async fn run<T>(
     let store = open_store(config.state_dir.resolve(base)).await?;
     let metrics_server = MetricsServer::start(config.metrics_listen)?;
     let broker = start_broker(&config, &store).await?;
+    let certificates = CertificateWatch::new(&config.tls, base, &tls);
     let listener = listen(listen_options(&config, tls.clone(), &broker)).await?;
     let addresses = Addresses {
         listen: listener.local_addr(),
@@ -96,12 +100,14 @@ pub async fn run<T>(
     };
     tracing::info!(listen = %addresses.listen, metrics = %addresses.metrics, "broker ready");
     let relay = relay(&config, tls, &broker);
-    let routes = routes(&config, &broker).await?;
+    let (routes, health) = routes(&config, &broker).await?;
     let _kept_until_the_end = on_ready(addresses).map_err(RunError::Ready)?;
 
     let stop = async {
         shutdown.await;
         tracing::info!("broker stops");
+        // First, so that who watches us looks elsewhere before anything is closed.
+        not_serving(&health).await;
         broker.stop();
         // Bounded, as callers need not read.
         let _ =
@@ -115,17 +121,14 @@ pub async fn run<T>(
         () = tasks::keep_time(&broker) => {}
         () = tasks::keep_rows(&broker, store) => {}
         () = tasks::keep_counts(&broker) => {}
+        never = certificates.run() => match never {},
     }
     Ok(())
 }
 
-/// Loads certificates and key.
-pub(crate) fn load_tls(tls: &TlsSection, base: &Path) -> Result<TlsMaterial, TlsError> {
-    TlsMaterial::load(
-        &tls.ca.resolve(base),
-        &tls.cert.resolve(base),
-        &tls.key.resolve(base),
-    )
+/// Loads certificates and key, which must be a broker's.
+pub(crate) fn load_tls(tls: &TlsSection, base: &Path) -> Result<TlsMaterial, BadValue> {
+    tls.load(base, &[Role::Broker])
 }
 
 async fn open_store(folder: PathBuf) -> Result<Arc<RedbStore>, RunError> {
@@ -218,7 +221,20 @@ const fn queue_bytes(config: &Config) -> usize {
         .saturating_add(2 * MAX_FRAME_BYTES)
 }
 
-async fn routes(config: &Config, broker: &Arc<Broker>) -> Result<Routes, RunError> {
+/// Says so for the control service and for the broker as a whole.
+async fn not_serving(health: &HealthReporter) {
+    health
+        .set_not_serving::<ControlServer<ControlService>>()
+        .await;
+    health
+        .set_service_status("", ServingStatus::NotServing)
+        .await;
+}
+
+async fn routes(
+    config: &Config,
+    broker: &Arc<Broker>,
+) -> Result<(Routes, HealthReporter), RunError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServer<ControlService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -230,5 +246,6 @@ async fn routes(config: &Config, broker: &Arc<Broker>) -> Result<Routes, RunErro
         hello_timeout: config.sessions.open_timeout.0,
     };
     let routes = Routes::new(health_service).add_service(reflection);
-    Ok(control::add_to(routes, service, config.limits.hello_bytes))
+    let routes = control::add_to(routes, service, config.limits.hello_bytes);
+    Ok((routes, health))
 }

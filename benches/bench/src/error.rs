@@ -47,7 +47,7 @@ pub(crate) enum BenchError {
     Control(#[from] TransportError),
     /// The broker's control plane refused.
     #[error("the broker, when asked for the devices of the pool: {}", .0.message())]
-    Watch(#[source] Box<Status>),
+    Watch(Box<Status>),
     /// A device was not offered in time.
     #[error("the host did not offer {missing} within {limit_s} s")]
     NotOffered {

@@ -25,8 +25,9 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use potemkin_service::config::{self, ConfigError};
 use potemkin_service::runtime::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE, exit_of_clap, fail};
-use potemkin_service::{BoxError, config, telemetry};
+use potemkin_service::{BoxError, telemetry};
 
 use args::{Command, CommandLine, Format, Loopback};
 use settings::BenchSettings;
@@ -45,12 +46,12 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let settings = match load_settings(line.config.as_deref()) {
         Ok(settings) => settings,
-        Err(error) => return fail(&*error, EXIT_USAGE),
+        Err(error) => return fail(&error, EXIT_USAGE),
     };
     let result = match (line.command, matches.subcommand()) {
         (Some(Command::Loopback(args)), Some((_, given))) if !line.check_config => {
             let args = args.deduplicated().completed(&settings.loopback, given);
-            run_loopback(&args, &settings)
+            run_loopback(&args)
         }
         _ => print_settings(&settings),
     };
@@ -60,10 +61,13 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn load_settings(file: Option<&Path>) -> Result<BenchSettings, BoxError> {
-    let settings = config::load::<BenchSettings>("BENCH", file)?.settings;
-    settings.check()?;
-    Ok(settings)
+fn load_settings(file: Option<&Path>) -> Result<BenchSettings, ConfigError> {
+    let loaded = config::load::<BenchSettings>("BENCH", file)?;
+    loaded.check(|settings, _| {
+        settings.check()?;
+        telemetry::init(&settings.log.0)
+    })?;
+    Ok(loaded.settings)
 }
 
 fn print_settings(settings: &BenchSettings) -> Result<(), BoxError> {
@@ -72,8 +76,7 @@ fn print_settings(settings: &BenchSettings) -> Result<(), BoxError> {
     Ok(())
 }
 
-fn run_loopback(args: &Loopback, settings: &BenchSettings) -> Result<(), BoxError> {
-    telemetry::init(&settings.log.0)?;
+fn run_loopback(args: &Loopback) -> Result<(), BoxError> {
     let report = loopback::run(args)?;
     let text = match args.output {
         Format::Table => report.text(),

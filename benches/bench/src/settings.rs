@@ -1,7 +1,6 @@
 //! The configuration file: defaults for what the command line leaves out.
 
-use potemkin_service::BoxError;
-use potemkin_service::config::LogSection;
+use potemkin_service::config::{BadValue, LogSection};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{READS_MAX, ROUNDS_MAX};
@@ -52,8 +51,8 @@ impl Default for BenchLog {
 }
 
 impl BenchSettings {
-    /// Refuses what the command line would refuse; the message names the key.
-    pub(crate) fn check(&self) -> Result<(), BoxError> {
+    /// Refuses what the command line would refuse; named by its key.
+    pub(crate) fn check(&self) -> Result<(), BadValue> {
         let LoopbackSection {
             rounds,
             warm_up,
@@ -66,7 +65,10 @@ impl BenchSettings {
             ("reads", reads, 1, READS_MAX),
         ] {
             if !(min..=max).contains(&i64::from(value)) {
-                return Err(format!("loopback.{key}: {value} is not within {min} to {max}").into());
+                return Err(BadValue::new(
+                    format!("loopback.{key}"),
+                    format!("{value} is not within {min} to {max}"),
+                ));
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use potemkin_service::admin::{AdminClient, AttachRequest, Attached, DeviceStatus};
+use potemkin_service::admin::{AdminClient, AdminError, AttachRequest, Attached, DeviceStatus};
 use potemkin_testkit::{
     Error, Output, Process, Result, Spawn,
     certs::{DevCerts, Role},
@@ -194,6 +194,61 @@ impl Stack {
         Ok(stack)
     }
 
+    /// Starts the broker again, where it was and with what it stored.
+    ///
+    /// # Errors
+    /// When it does not come up, or the host does not find it again.
+    pub fn restart_broker(&mut self) -> Result<()> {
+        let path = self.dir.path().join("broker.toml");
+        let failed = || Error::io(format!("cannot change {}", path.display()));
+        let config = fs::read_to_string(&path).map_err(failed())?;
+        let address = self.broker_address.to_string();
+        let config = config.replacen("127.0.0.1:0", &address, 1);
+        fs::write(&path, config).map_err(failed())?;
+        let config = self.dir.path().join("broker.toml");
+        let names = ("broker", "broker");
+        let (broker, _) = start_role(
+            Spawn::new(&self.role),
+            self.dir.path(),
+            names,
+            &config,
+            None,
+        )?;
+        self.broker = broker;
+        Ok(())
+    }
+
+    /// Writes the configuration of one more front agent, with `devices` added, for [`Stack::start_front`].
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure_front(&self, name: &str, devices: &str) -> Result<PathBuf> {
+        let dir = self.dir.path();
+        let failed = |name: &str| Error::io(format!("cannot configure {name}"));
+        let config = fs::read_to_string(dir.join("front.toml")).map_err(failed(name))?;
+        let config = config.replacen("admin.sock", &format!("{name}-admin.sock"), 1);
+        let path = dir.join(format!("{name}.toml"));
+        fs::write(&path, format!("{config}\n{devices}")).map_err(failed(name))?;
+        Ok(path)
+    }
+
+    /// Starts a front agent that was configured, and waits until it is ready; its admin socket is `{name}-admin.sock`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_front(&self, name: &str) -> Result<Process> {
+        let config = self.dir.path().join(format!("{name}.toml"));
+        let names = ("front", name);
+        let (process, _) = start_role(
+            Spawn::new(&self.role),
+            self.dir.path(),
+            names,
+            &config,
+            None,
+        )?;
+        Ok(process)
+    }
+
     /// The folder with configurations, logs and sockets.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -238,6 +293,42 @@ impl Stack {
                 socket: self.dir.path().join(format!("{name}.sock")),
             })
             .expect("the device is free")
+    }
+
+    /// Starts the front agent's program again, with the same configuration: after its end, or, with a `name` of its own for its
+    /// admin socket and its log, beside the one that runs.
+    ///
+    /// # Errors
+    /// When it does not come up, with the end of its log.
+    pub fn another_front(&self, name: &str) -> Result<Process> {
+        let config = self.dir.path().join("front.toml");
+        let spawn =
+            Spawn::new(&self.role).env("POTEMKIN_FRONT__ADMIN_SOCKET", self.admin_socket_of(name));
+        let netns = self.places.as_ref().map(|places| &places.agent);
+        start_role(spawn, self.dir.path(), ("front", name), &config, netns).map(|(front, _)| front)
+    }
+
+    /// The admin socket of a front agent that [`Stack::another_front`] started.
+    pub fn admin_socket_of(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.admin.sock"))
+    }
+
+    /// Has a front agent that [`Stack::another_front`] started attach a device.
+    ///
+    /// # Errors
+    /// What the agent says.
+    pub fn attach_by(
+        &self,
+        front: &str,
+        name: &str,
+        device: &str,
+    ) -> std::result::Result<Attached, AdminError> {
+        AdminClient::connect(&self.admin_socket_of(front), LIMIT)?.attach(AttachRequest {
+            name: name.to_owned(),
+            device: Some(device.to_owned()),
+            selector: None,
+            socket: self.dir.path().join(format!("{name}.sock")),
+        })
     }
 
     /// What the agent says of a device.
@@ -384,24 +475,37 @@ impl Setup<'_> {
         let path = self.dir.join(format!("{role}.toml"));
         let config = format!("log.filter = \"{}\"\n{config}", self.options.log_filter);
         fs::write(&path, config).map_err(Error::io(format!("cannot write {}", path.display())))?;
-        let ready = self.dir.join(format!("{role}.ready"));
-        let mut spawn = Spawn::new(&self.role)
-            .name(role)
-            .arg(role)
-            .arg("--config")
-            .arg(&path)
-            .arg("--ready-file")
-            .arg(&ready)
-            .log(self.dir.join(format!("{role}.log")));
-        if let Some(netns) = netns {
-            spawn = spawn.in_netns(netns);
-        }
-        let mut process = spawn.start()?;
-        let text = process.wait_ready(&ready, LIMIT)?;
-        let value = serde_json::from_str(&text)
-            .map_err(|e| Error::Usage(format!("{role}: ready-file: {e}: {text}")))?;
-        Ok((process, value))
+        start_role(Spawn::new(&self.role), self.dir, (role, role), &path, netns)
     }
+}
+
+/// Starts a role's program under a name, and waits until it is ready. Gives what its ready-file says.
+fn start_role(
+    spawn: Spawn,
+    dir: &Path,
+    (role, name): (&str, &str),
+    config: &Path,
+    netns: Option<&Netns>,
+) -> Result<(Process, Value)> {
+    let ready = dir.join(format!("{name}.ready"));
+    let mut spawn = spawn
+        .name(name)
+        .arg(role)
+        .arg("--config")
+        .arg(config)
+        .arg("--ready-file")
+        .arg(&ready)
+        .log(dir.join(format!("{name}.log")));
+    if let Some(netns) = netns {
+        spawn = spawn.in_netns(netns);
+    }
+    // What a killed one has left.
+    let _ = fs::remove_file(&ready);
+    let mut process = spawn.start()?;
+    let text = process.wait_ready(&ready, LIMIT)?;
+    let value = serde_json::from_str(&text)
+        .map_err(|e| Error::Usage(format!("{name}: ready-file: {e}: {text}")))?;
+    Ok((process, value))
 }
 
 fn address(ready: &Value, key: &str) -> Result<SocketAddr> {

@@ -5,9 +5,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use potemkin_e2e::{Stack, StackOptions};
-use potemkin_service::admin::{AttachRequest, DeviceState};
-use potemkin_transport::TransportKind::{Grpc, Quic};
+use potemkin_service::{
+    admin::{AttachRequest, DeviceState},
+    certs::{DevOptions, write_dev},
+};
+use potemkin_transport::TransportKind::{self, Grpc, Quic};
 use potemkin_vfio_user::Client;
+use rustix::process::Signal;
 use serde_json::Value;
 
 const ROLE: &str = env!("CARGO_BIN_EXE_potemkin-role");
@@ -185,6 +189,143 @@ fn a_device_that_no_host_offers_is_a_clear_error() {
     );
 }
 
+/// Neither the idle time-out nor the grace can help within the test.
+fn patient(kind: TransportKind) -> StackOptions {
+    StackOptions {
+        silent: true,
+        broker_extra: "sessions.grace = \"1h\"".to_owned(),
+        ..StackOptions::on(kind)
+    }
+}
+
+#[test]
+fn a_killed_agent_gets_its_device_back_when_it_starts_again() {
+    for kind in [Quic, Grpc] {
+        let mut stack = Stack::start(ROLE, &patient(kind)).unwrap();
+        let mut client = guest(&stack, "vm");
+        client.region_write(BAR0, 4, &[1, 0, 0, 0], false).unwrap();
+        let before = stack.status("vm");
+
+        stack.front.kill().unwrap();
+        let _front = stack.another_front("again").unwrap();
+        let attached = stack.attach_by("again", "vm", Stack::DEVICE).unwrap();
+
+        assert!(attached.epoch > before.epoch, "{kind}");
+        let mut client = Client::connect(&attached.socket).unwrap();
+        client.region_write(CONFIG, 4, &[2, 0], false).unwrap();
+        assert_eq!(read_u32(&mut client, 4), 0, "{kind}: the device was reset");
+    }
+}
+
+#[test]
+fn of_two_live_agents_with_one_identity_the_newer_wins_and_the_older_says_why() {
+    let mut stack = Stack::start(ROLE, &patient(Quic)).unwrap();
+    let mut older = guest(&stack, "older");
+    assert_eq!(read_u32(&mut older, 0), 0x0100_00ed);
+
+    let _front = stack.another_front("second").unwrap();
+    stack.attach_by("second", "newer", Stack::DEVICE).unwrap();
+
+    let line = "superseded by a newer process of the same agent";
+    stack.front.wait_log(line, LIMIT).unwrap();
+    assert_eq!(read_u32(&mut older, 0), u32::MAX);
+    assert_eq!(stack.status("older").state, DeviceState::Lost);
+    stack
+        .broker
+        .wait_log("takes its device over", LIMIT)
+        .unwrap();
+}
+
+#[test]
+fn an_operator_ends_a_session_and_the_agent_says_who_did() {
+    let mut stack = Stack::start(ROLE, &patient(Quic)).unwrap();
+    let mut client = guest(&stack, "vm");
+    let before = stack.status("vm");
+
+    let ended = stack.operator_json(&["sessions", "end", &before.session]);
+
+    assert_eq!(ended["session"], before.session.as_str());
+    let line = "ended by operator spiffe://potemkin.dev/operator/";
+    stack.front.wait_log(line, LIMIT).unwrap();
+    assert_eq!(read_u32(&mut client, 0), u32::MAX);
+    assert_eq!(stack.status("vm").state, DeviceState::Lost);
+    let device = &stack.operator_json(&["devices"])["devices"][0];
+    assert_eq!(device["state"], "free");
+    assert!(device["epoch"].as_u64().unwrap() > before.epoch);
+    let again = stack
+        .operator(&["sessions", "end", &before.session])
+        .unwrap();
+    assert!(again.stderr.contains("no session"), "{}", again.stderr);
+}
+
+#[test]
+fn an_operator_claims_for_an_agent_which_then_attaches_by_it() {
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    let agent = "spiffe://potemkin.dev/agent/dev";
+
+    let stranger = stack.operator_json(&["claim", "--for", "stranger", Stack::DEVICE]);
+    let refused = stack.admin().attach(AttachRequest {
+        name: "vm".to_owned(),
+        device: Some(Stack::DEVICE.to_owned()),
+        selector: None,
+        socket: stack.dir().join("vm.sock"),
+    });
+    assert!(refused.unwrap_err().to_string().contains("another agent"));
+    stack.operator_json(&["release", stranger["claim"].as_str().unwrap()]);
+
+    let claim = stack.operator_json(&["claim", "--for", agent, "--selector", "class=edu"]);
+    let mut client = guest(&stack, "vm");
+    assert_eq!(read_u32(&mut client, 0), 0x0100_00ed);
+    let device = &stack.operator_json(&["devices"])["devices"][0];
+    assert_eq!(device["claim"], claim["claim"]);
+    assert_eq!(device["claimed_by"], agent);
+}
+
+#[test]
+fn a_device_that_the_broker_does_not_take_is_in_its_log_and_counted() {
+    let options = StackOptions {
+        broker_extra: "limits.devices = 1".to_owned(),
+        more_devices: vec!["edu-1"],
+        ..StackOptions::default()
+    };
+    let mut stack = Stack::start(ROLE, &options).unwrap();
+
+    let line = stack.broker.wait_log("device rejected", LIMIT).unwrap();
+
+    for word in ["WARN", "spiffe://potemkin.dev/host/dev", "edu-1", "full"] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    let rejected = stack.broker_counter("potemkin_broker_rejected_devices_total");
+    assert!(rejected >= 1.0, "{rejected}");
+}
+
+#[test]
+fn certificates_of_a_new_authority_are_taken_without_a_restart_and_sessions_go_on() {
+    for kind in [Quic, Grpc] {
+        let options = StackOptions {
+            more_devices: vec!["edu-1"],
+            ..StackOptions::on(kind)
+        };
+        let mut stack = Stack::start(ROLE, &options).unwrap();
+        let mut client = guest(&stack, "vm");
+        let again = DevOptions {
+            force: true,
+            ..DevOptions::default()
+        };
+
+        write_dev(stack.certs.folder(), &again).unwrap();
+        stack.broker.signal(Signal::HUP).unwrap();
+        for process in [&mut stack.broker, &mut stack.host, &mut stack.front] {
+            process.wait_log("certificates reloaded", LIMIT).unwrap();
+        }
+
+        assert_eq!(read_u32(&mut client, 0), 0x0100_00ed, "{kind}");
+        stack.attach_device("second", "edu-1");
+        let sessions = stack.operator_json(&["sessions"]);
+        assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2, "{kind}");
+    }
+}
+
 #[test]
 fn losing_the_broker_or_the_host_gives_all_ones_and_no_stuck_guest() {
     for lost in ["broker", "host"] {
@@ -205,7 +346,17 @@ fn losing_the_broker_or_the_host_gives_all_ones_and_no_stuck_guest() {
             let mut ids = [0; 4];
             client.region_read(CONFIG, 0, &mut ids).unwrap();
             assert_eq!(ids, [0x34, 0x12, 0xe8, 0x11], "config space is still local");
-            assert_eq!(stack.status("vm").state, DeviceState::Lost);
+            let status = stack.status("vm");
+            assert_eq!(status.state, DeviceState::Lost);
+            // A QUIC peer that was killed does not say so: the deadline is what ends the session then.
+            let reason = status.reason.unwrap();
+            let silent = reason.contains("1000 ms");
+            assert!(silent || reason.contains(lost), "{lost} {kind}: {reason}");
+            assert!(status.state_age_ms.is_some());
+            let probe = stack.operator(&["probe", status.socket.to_str().unwrap()]);
+            let probe = probe.unwrap();
+            assert_eq!(probe.status.code(), Some(1));
+            assert!(probe.stderr.contains("vm is lost"), "{}", probe.stderr);
         }
     }
 }

@@ -3,20 +3,26 @@
 use std::collections::{BTreeMap, HashMap};
 
 use potemkin_proto::v1;
+use potemkin_transport::{Identity, Role};
 use tonic::Status;
 
 use crate::VERSION;
 use crate::core::Target;
-use crate::ids::{ClaimId, DeviceId, check_name};
+use crate::ids::{ClaimId, DeviceId, Incarnation, check_name};
 
 /// The most labels of a device or a selector (control.proto, `DeviceOffer.labels`).
 const LABELS_MAX: usize = 32;
 /// The longest key or value of a label, in bytes.
 const LABEL_BYTES_MAX: usize = 63;
 
-/// What an attach asks for.
-pub(super) fn attach(request: v1::AttachRequest) -> Result<Target, Status> {
+/// What an attach asks for, and the run of the agent's process that asks, if it says so.
+pub(super) fn attach(request: v1::AttachRequest) -> Result<(Target, Option<Incarnation>), Status> {
     versions(request.version_min, request.version_max)?;
+    let incarnation = agent_incarnation(&request.agent_incarnation)?;
+    Ok((attach_target(request)?, incarnation))
+}
+
+fn attach_target(request: v1::AttachRequest) -> Result<Target, Status> {
     if request.claim_id.is_empty() {
         return target(request.target);
     }
@@ -24,6 +30,25 @@ pub(super) fn attach(request: v1::AttachRequest) -> Result<Target, Status> {
         return Err(malformed("target", "leave it out when claim_id is given"));
     }
     id("claim_id", &request.claim_id, ClaimId::from_slice).map(Target::Claim)
+}
+
+fn agent_incarnation(bytes: &[u8]) -> Result<Option<Incarnation>, Status> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    id("agent_incarnation", bytes, Incarnation::from_slice).map(Some)
+}
+
+/// An agent's identity.
+pub(super) fn agent(text: &str) -> Result<Identity, Status> {
+    let identity: Identity = text
+        .parse()
+        .map_err(|_| malformed("agent", "is not spiffe://<trust domain>/agent/<name>"))?;
+    if identity.role() == Role::Agent {
+        return Ok(identity);
+    }
+    let problem = format!("{identity} has the role {}", identity.role());
+    Err(malformed("agent", &problem))
 }
 
 /// Refuses peers without a version in common.
@@ -181,12 +206,41 @@ mod tests {
             version_max: 1,
             target: None,
             claim_id: vec![7; 16].into(),
+            agent_incarnation: Vec::new().into(),
         };
-        assert!(matches!(attach(request.clone()), Ok(Target::Claim(_))));
+        assert!(matches!(
+            attach(request.clone()),
+            Ok((Target::Claim(_), None))
+        ));
         request.target = wanted(Kind::DeviceId("edu-0".into()));
         refused(attach(request.clone()), "target");
         request.target = None;
         request.claim_id = vec![7; 15].into();
         refused(attach(request), "claim_id");
+    }
+
+    #[test]
+    fn an_agent_is_named_by_its_whole_identity() {
+        assert!(agent("spiffe://potemkin.dev/agent/vm7").is_ok());
+        refused(agent("vm7"), "agent");
+        refused(agent("spiffe://potemkin.dev/agent/*"), "agent");
+        refused(agent("spiffe://potemkin.dev/host/vm7"), "agent");
+    }
+
+    #[test]
+    fn an_agents_incarnation_is_16_bytes_or_left_out() {
+        let said = |bytes: usize| {
+            attach(v1::AttachRequest {
+                version_min: 1,
+                version_max: 1,
+                target: wanted(Kind::DeviceId("edu-0".into())),
+                agent_incarnation: vec![5; bytes].into(),
+                ..v1::AttachRequest::default()
+            })
+        };
+        assert!(matches!(said(0), Ok((_, None))));
+        assert!(matches!(said(16), Ok((_, Some(_)))));
+        refused(said(15), "agent_incarnation");
+        refused(said(17), "agent_incarnation");
     }
 }

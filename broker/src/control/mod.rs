@@ -16,7 +16,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::broker::Broker;
-use crate::core::{FreshIds, Refusal, Reply, Requester, Viewer};
+use crate::core::{Attacher, FreshIds, Refusal, Reply, Requester, Viewer};
 use crate::ids::{ClaimId, PeerName, SessionId};
 
 /// The largest request of all but Register, in bytes encoded.
@@ -125,8 +125,10 @@ impl Control for ControlService {
 
 impl ControlService {
     async fn do_claim(&self, request: Request<v1::ClaimRequest>) -> Result<v1::ClaimReply, Status> {
-        let agent = name(&caller(&request, "Claim", &[Role::Agent])?);
-        let target = door::target(request.into_inner().target)?;
+        let peer = caller(&request, "Claim", &[Role::Agent, Role::Operator])?;
+        let request = request.into_inner();
+        let agent = claimant(&peer, &request.agent)?;
+        let target = door::target(request.target)?;
         let fresh = ClaimId(random()?);
         let reply = self
             .broker
@@ -139,7 +141,7 @@ impl ControlService {
                 claim,
                 epoch,
             } => {
-                tracing::info!(%agent, %device, %claim, epoch, "device claimed");
+                tracing::info!(%agent, by = %peer, %device, %claim, epoch, "device claimed");
                 Ok(v1::ClaimReply {
                     device_id: device.as_str().to_owned(),
                     claim_id: claim.to_bytes(),
@@ -175,14 +177,20 @@ impl ControlService {
         request: Request<v1::AttachRequest>,
     ) -> Result<v1::AttachReply, Status> {
         let agent = name(&caller(&request, "Attach", &[Role::Agent])?);
-        let asked = door::attach(request.into_inner())?;
+        let (asked, incarnation) = door::attach(request.into_inner())?;
         let fresh = FreshIds {
             claim: ClaimId(random()?),
             session: SessionId(random()?),
         };
         let reply = self
             .broker
-            .ask(|core, now, id| core.attach(now, id, &agent, &asked, fresh))
+            .ask(|core, now, id| {
+                let attacher = Attacher {
+                    agent: &agent,
+                    incarnation,
+                };
+                core.attach(now, id, attacher, &asked, fresh);
+            })
             .await
             .map_err(status)?;
         match reply {
@@ -262,6 +270,25 @@ fn caller<T>(request: &Request<T>, method: &str, roles: &[Role]) -> Result<Ident
     )))
 }
 
+/// The agent that a claim will be of: the caller itself, or whom an operator names.
+fn claimant(peer: &Identity, agent: &str) -> Result<PeerName, Status> {
+    if agent.is_empty() && peer.role() == Role::Agent {
+        return Ok(name(peer));
+    }
+    if agent.is_empty() {
+        return Err(Status::permission_denied(format!(
+            "Claim is for the role agent: {peer}, an operator, has to name the agent to claim for"
+        )));
+    }
+    let agent = door::agent(agent)?;
+    if peer.role() == Role::Agent && agent != *peer {
+        return Err(Status::permission_denied(format!(
+            "agent: {peer} may claim for itself, and not for {agent}"
+        )));
+    }
+    Ok(name(&agent))
+}
+
 fn viewer<T>(request: &Request<T>, method: &str) -> Result<Viewer, Status> {
     let peer = caller(request, method, &[Role::Operator, Role::Agent, Role::Host])?;
     Ok(match peer.role() {
@@ -273,7 +300,7 @@ fn viewer<T>(request: &Request<T>, method: &str) -> Result<Viewer, Status> {
 
 fn requester<'a>(peer: &Identity, name: &'a PeerName) -> Requester<'a> {
     if peer.role() == Role::Operator {
-        Requester::Operator
+        Requester::Operator(name)
     } else {
         Requester::Agent(name)
     }

@@ -8,7 +8,7 @@ use potemkin_proto::{descriptor, v1};
 use tonic::Status;
 
 use super::door::{id, labels, malformed, versions};
-use crate::core::{Hello, Offer, Rejected};
+use crate::core::{Hello, Offer, RejectCause, Rejected};
 use crate::ids::{DeviceId, Incarnation, check_name};
 
 /// The most devices of one host (control.proto, `HostHello.devices`).
@@ -55,6 +55,7 @@ fn offers(devices: Vec<v1::DeviceOffer>) -> (Vec<Offer>, Vec<Rejected>) {
             Ok(offer) => offers.push(offer),
             Err(reason) => rejected.push(Rejected {
                 device: shown,
+                cause: RejectCause::Malformed,
                 reason,
             }),
         }

@@ -1,7 +1,7 @@
 //! A host's Register stream.
 
 use potemkin_proto::v1::{self, host_message::Kind};
-use potemkin_transport::{Identity, Role};
+use potemkin_transport::Role;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
@@ -21,14 +21,14 @@ pub(super) async fn register(
     let host = caller(&request, "Register", &[Role::Host])?;
     let mut incoming = request.into_inner();
     let hello = first_message(service, &mut incoming).await?;
-    tell_of(&host, &hello);
+    let address = hello.data_address;
+    tracing::info!(%host, %address, devices = hello.offers.len(), "host registers");
     let HostEnds {
         link,
         outgoing,
         closed,
     } = HostLink::pair();
     let broker = service.broker.clone();
-    broker.metrics.rejected_devices(hello.rejected.len());
     let conn = broker.register(&name(&host), hello, link).map_err(status)?;
     tokio::spawn(async move {
         tokio::select! {
@@ -52,15 +52,6 @@ async fn first_message(
     match first.and_then(|message| message.kind) {
         Some(Kind::Hello(hello)) => offer::hello(hello),
         _ => Err(malformed("hello", "it is not the host's first message")),
-    }
-}
-
-fn tell_of(host: &Identity, hello: &Hello) {
-    let address = hello.data_address;
-    tracing::info!(%host, %address, devices = hello.offers.len(), "host registers");
-    for rejected in &hello.rejected {
-        let (device, reason) = (&rejected.device, &rejected.reason);
-        tracing::warn!(%host, device, reason, "device rejected");
     }
 }
 

@@ -96,12 +96,12 @@ impl Core {
             .and_then(|d| d.claim.as_ref())
             .map(|c| c.owner.clone())
             .ok_or_else(unknown)?;
-        let peer = match requester {
-            Requester::Agent(agent) if *agent != owner => return Err(unknown()),
-            Requester::Agent(_) | Requester::Operator => owner,
-        };
-        self.end_claim(now, &device, "its claim was released");
-        self.wait_for_end(now, request, peer, device);
+        if !requester.may_end(&owner) {
+            return Err(unknown());
+        }
+        let why = requester.words("its claim was released");
+        self.end_claim(now, &device, &why);
+        self.wait_for_end(now, request, owner, device);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use potemkin_proto::v1::CloseCode;
 
 use super::device::{Device, Fence, Offered};
-use super::{Action, ConnId, Core, Hello, Offer, Refusal, Rejected, Time, Timer};
+use super::{Action, ConnId, Core, Hello, Offer, Refusal, RejectCause, Rejected, Time, Timer};
 use crate::ids::{DeviceId, Incarnation, PeerName, SessionId};
 
 /// A host that is registered, or was lately.
@@ -20,6 +20,9 @@ pub(super) struct Host {
     lease_until: Time,
     devices: BTreeSet<DeviceId>,
 }
+
+/// Why a device is not taken: for programs and for people.
+type Rejection = (RejectCause, String);
 
 impl Core {
     /// A host registers. Devices that are not taken are named to the host; an error refuses the host as a whole.
@@ -39,8 +42,9 @@ impl Core {
                 Ok(()) => {
                     offered.insert(device);
                 }
-                Err(reason) => rejected.push(Rejected {
+                Err((cause, reason)) => rejected.push(Rejected {
                     device: device.as_str().to_owned(),
+                    cause,
                     reason,
                 }),
             }
@@ -136,18 +140,18 @@ impl Core {
     }
 
     /// Takes one device of a host, or says why not.
-    fn take_offer(&mut self, now: Time, host: &PeerName, offer: Offer) -> Result<(), String> {
+    fn take_offer(&mut self, now: Time, host: &PeerName, offer: Offer) -> Result<(), Rejection> {
         let id = offer.device.clone();
         if !self.policy.may_offer(host, &id) {
-            return Err(format!(
-                "device_id: no [[policy.offer]] rule allows {id} to {host}"
-            ));
+            let reason = format!("device_id: no [[policy.offer]] rule allows {id} to {host}");
+            return Err((RejectCause::Policy, reason));
         }
         let moved = self.take_over(now, host, &id)?;
         if !self.devices.contains_key(&id) {
             if self.devices.len() >= self.limits.devices {
                 let limit = self.limits.devices;
-                return Err(format!("the pool is full: its limit is {limit} devices"));
+                let reason = format!("the pool is full: its limit is {limit} devices");
+                return Err((RejectCause::Full, reason));
             }
             self.devices.insert(id.clone(), Device::new(Fence::Unknown));
         }
@@ -173,7 +177,7 @@ impl Core {
     }
 
     /// Takes a device from another host whose lease is over for sure. `true`: there was one.
-    fn take_over(&mut self, now: Time, host: &PeerName, id: &DeviceId) -> Result<bool, String> {
+    fn take_over(&mut self, now: Time, host: &PeerName, id: &DeviceId) -> Result<bool, Rejection> {
         let offered = self.devices.get(id).and_then(|d| d.offered.as_ref());
         let Some(other) = offered.map(|o| o.host.clone()).filter(|h| h != host) else {
             return Ok(false);
@@ -181,9 +185,9 @@ impl Core {
         if let Some(holder) = self.hosts.get_mut(&other) {
             let own_until = holder.lease_until.saturating_add(self.times.drift);
             if holder.conn.is_some() || now < own_until {
-                return Err(format!(
-                    "device_id: {id} is offered by {other}, whose lease has not run out"
-                ));
+                let reason =
+                    format!("device_id: {id} is offered by {other}, whose lease has not run out");
+                return Err((RejectCause::Owned, reason));
             }
             holder.devices.remove(id);
         }

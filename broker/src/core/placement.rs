@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::device::{Device, Offered};
-use super::{Core, Refusal, Target};
+use super::{Attacher, Core, Refusal, Target};
 use crate::ids::{ClaimId, DeviceId, PeerName};
 
 impl Core {
@@ -16,7 +16,7 @@ impl Core {
                 match &device.claim {
                     None => Ok(id.clone()),
                     Some(claim) if claim.owner == *agent => Err(Refusal::Precondition(format!(
-                        "you hold a claim to {id} already"
+                        "{agent} holds a claim to {id} already"
                     ))),
                     Some(_) => Err(Refusal::Precondition(format!(
                         "{id} is claimed by another agent"
@@ -28,6 +28,33 @@ impl Core {
             }
             Target::Claim(id) => self.claimed(agent, *id),
         }
+    }
+
+    /// For a selector: the first device by id that fits, is allowed, and was attached by an older process of this agent,
+    /// with no claim but that session's.
+    pub(super) fn find_left_over(
+        &self,
+        attacher: Attacher<'_>,
+        target: &Target,
+    ) -> Option<DeviceId> {
+        let Target::Fitting { class, labels } = target else {
+            return None;
+        };
+        let left_over = |(id, device): &(&DeviceId, &Device)| {
+            let session = device.session.and_then(|s| self.sessions.get(&s));
+            let implicit = device.claim.as_ref().is_some_and(|c| c.implicit);
+            implicit
+                && session.is_some_and(|s| attacher.replaces(s))
+                && device.offered.as_ref().is_some_and(|offered| {
+                    fits(offered, class.as_deref(), labels)
+                        && self
+                            .policy
+                            .may_claim(attacher.agent, id, Some(&offered.offer.class))
+                })
+                && self.is_host_connected(id)
+        };
+        let (id, _) = self.devices.iter().find(left_over)?;
+        Some(id.clone())
     }
 
     /// The device of a claim of this agent's.

@@ -7,7 +7,9 @@ use potemkin_proto::v1::CloseCode;
 use super::device::{Claim, Fence};
 use super::dial::Leg;
 use super::requests::{Kind, Pending};
-use super::{Action, Core, Refusal, Reply, RequestId, Requester, Target, Time, Timer, Traffic};
+use super::{
+    Action, Attacher, Core, Refusal, Reply, RequestId, Requester, Target, Time, Timer, Traffic,
+};
 use crate::ids::{ClaimId, DeviceId, Incarnation, PeerName, SessionId};
 
 /// Random ids for what an attach may create.
@@ -23,6 +25,8 @@ pub struct FreshIds {
 pub(super) struct Session {
     pub(super) device: DeviceId,
     pub(super) agent: PeerName,
+    /// The run of the agent's process, as its attach said.
+    pub(super) agent_incarnation: Option<Incarnation>,
     pub(super) host: PeerName,
     pub(super) incarnation: Incarnation,
     pub(super) epoch: u64,
@@ -44,17 +48,33 @@ struct Plan {
     fresh: bool,
 }
 
+/// What the process is told that had a device which a newer one attaches.
+const TAKEN_OVER: &str = "superseded by a newer process of the same agent";
+
+impl Attacher<'_> {
+    /// The session is one of an older process of the same agent: the newest process wins.
+    pub(super) fn replaces(&self, session: &Session) -> bool {
+        let other = |(ours, theirs): (Incarnation, Incarnation)| ours != theirs;
+        session.agent == *self.agent
+            && self
+                .incarnation
+                .zip(session.agent_incarnation)
+                .is_some_and(other)
+    }
+}
+
 impl Core {
-    /// Starts a session of `agent` on a device: on one that it has claimed, or on a free one, which it claims by this.
+    /// Starts a session of an agent on a device: on one that it has claimed, on a free one, which it claims by this, or on
+    /// one that an older process of its own has, whose session ends.
     pub fn attach(
         &mut self,
         now: Time,
         request: RequestId,
-        agent: &PeerName,
+        attacher: Attacher<'_>,
         target: &Target,
         fresh: FreshIds,
     ) {
-        if let Err(refusal) = self.try_attach(now, request, agent, target, fresh) {
+        if let Err(refusal) = self.try_attach(now, request, attacher, target, fresh) {
             self.reply(request, Err(refusal));
         }
     }
@@ -85,15 +105,16 @@ impl Core {
         &mut self,
         now: Time,
         request: RequestId,
-        agent: &PeerName,
+        attacher: Attacher<'_>,
         target: &Target,
         fresh: FreshIds,
     ) -> Result<(), Refusal> {
+        let agent = attacher.agent;
         self.check_requests(agent)?;
-        let plan = self.plan(agent, target)?;
+        let plan = self.plan(attacher, target)?;
         let old = self.devices.get(&plan.device).and_then(|d| d.session);
         if let Some(old) = old {
-            self.remove_session(old, CloseCode::Superseded, "the agent attached again");
+            self.supersede(old, attacher);
         }
         self.check_sessions(agent)?;
         if !plan.keep_claim {
@@ -108,12 +129,13 @@ impl Core {
                 },
             );
         }
-        self.begin(now, request, agent, &plan, fresh.session);
+        self.begin(now, request, attacher, &plan, fresh.session);
         Ok(())
     }
 
     /// Decides what an attach does, without doing any of it.
-    fn plan(&self, agent: &PeerName, target: &Target) -> Result<Plan, Refusal> {
+    fn plan(&self, attacher: Attacher<'_>, target: &Target) -> Result<Plan, Refusal> {
+        let agent = attacher.agent;
         let held = match target {
             Target::Claim(claim) => Some(self.claimed(agent, *claim)?),
             Target::Device(id) => Some(id.clone()),
@@ -123,30 +145,35 @@ impl Core {
             let claim = self.devices.get(id).and_then(|d| d.claim.as_ref());
             claim.is_some_and(|claim| claim.owner == *agent)
         });
-        let Some(device) = own else {
-            return Ok(Plan {
-                device: self.find_free(agent, target)?,
-                keep_claim: false,
-                fresh: false,
-            });
+        if let Some(device) = own {
+            return self.plan_on_own(attacher, device);
+        }
+        let device = match self.find_free(agent, target) {
+            Ok(free) => free,
+            Err(refusal) => self.find_left_over(attacher, target).ok_or(refusal)?,
         };
-        self.plan_on_own(agent, device)
+        Ok(Plan {
+            device,
+            keep_claim: false,
+            fresh: false,
+        })
     }
 
-    fn plan_on_own(&self, agent: &PeerName, id: DeviceId) -> Result<Plan, Refusal> {
-        let device = self.allowed(agent, &id)?;
+    fn plan_on_own(&self, attacher: Attacher<'_>, id: DeviceId) -> Result<Plan, Refusal> {
+        let device = self.allowed(attacher.agent, &id)?;
         self.connected(&id, device)?;
         let Some(claim) = &device.claim else {
             return Err(Refusal::Unavailable(format!("{id} was released just now")));
         };
+        // Of a process that was replaced nothing stands in the way, whatever it was doing.
         let session = device.session.and_then(|s| self.sessions.get(&s));
+        let session = session.filter(|s| !attacher.replaces(s));
         if claim.request.is_some() || session.is_some_and(|s| s.starting.is_some()) {
             return Err(Refusal::Unavailable(format!(
                 "an earlier request of yours for {id} is under way: try again"
             )));
         }
-        // An agent that was restarted takes its device back at once; two that share an identity do not take it from
-        // each other.
+        // A process takes back what it has lost, and not what it has.
         if claim.implicit && session.is_some_and(|s| s.leg.is_some()) {
             return Err(Refusal::Precondition(format!(
                 "you are attached to {id} already: detach it first"
@@ -157,6 +184,27 @@ impl Core {
             fresh: claim.fresh && device.fence == Fence::Confirmed,
             device: id,
         })
+    }
+
+    /// Ends the session in whose place a new one comes; the device's epoch has to be raised after this.
+    fn supersede(&mut self, old: SessionId, attacher: Attacher<'_>) {
+        let Some(session) = self.sessions.get(&old) else {
+            return;
+        };
+        let mut why = "the agent attached again";
+        if attacher.replaces(session)
+            && let (Some(older), Some(newer)) = (session.agent_incarnation, attacher.incarnation)
+        {
+            why = TAKEN_OVER;
+            self.actions.push_back(Action::TakenOver {
+                device: session.device.clone(),
+                agent: session.agent.clone(),
+                session: old,
+                older,
+                newer,
+            });
+        }
+        self.remove_session(old, CloseCode::Superseded, why);
     }
 
     fn check_sessions(&self, agent: &PeerName) -> Result<(), Refusal> {
@@ -179,7 +227,7 @@ impl Core {
         &mut self,
         now: Time,
         request: RequestId,
-        agent: &PeerName,
+        attacher: Attacher<'_>,
         plan: &Plan,
         session: SessionId,
     ) {
@@ -201,7 +249,8 @@ impl Core {
         }
         let begun = Session {
             device: plan.device.clone(),
-            agent: agent.clone(),
+            agent: attacher.agent.clone(),
+            agent_incarnation: attacher.incarnation,
             host,
             incarnation,
             epoch: device.epoch,
@@ -215,7 +264,7 @@ impl Core {
         }
         self.sessions.insert(session, begun);
         let pending = Pending {
-            peer: agent.clone(),
+            peer: attacher.agent.clone(),
             device: plan.device.clone(),
             kind: Kind::Attach,
         };
@@ -264,10 +313,11 @@ impl Core {
         let unknown = || Refusal::NotFound(format!("session_id: no session {session} of yours"));
         let known = self.sessions.get(&session).ok_or_else(unknown)?;
         let (peer, device) = (known.agent.clone(), known.device.clone());
-        if matches!(requester, Requester::Agent(agent) if *agent != peer) {
+        if !requester.may_end(&peer) {
             return Err(unknown());
         }
-        self.end_session(now, session, CloseCode::Normal, "the session was detached");
+        let why = requester.words("the session was detached");
+        self.end_session(now, session, CloseCode::Normal, &why);
         self.wait_for_end(now, request, peer, device);
         Ok(())
     }

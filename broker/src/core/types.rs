@@ -93,8 +93,23 @@ pub struct Offer {
 pub struct Rejected {
     /// As the host wrote it; perhaps no device id.
     pub device: String,
+    /// What kind of reason.
+    pub cause: RejectCause,
     /// Which field, and what is wrong with it.
     pub reason: String,
+}
+
+/// Kinds of reasons for which a device is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectCause {
+    /// Its offer cannot be understood.
+    Malformed,
+    /// No rule allows it to the host.
+    Policy,
+    /// Another host offers it, or did until lately.
+    Owned,
+    /// The pool has as many devices as it may.
+    Full,
 }
 
 /// Which device is asked for.
@@ -113,13 +128,40 @@ pub enum Target {
     Claim(ClaimId),
 }
 
+/// The agent that attaches.
+#[derive(Debug, Clone, Copy)]
+pub struct Attacher<'a> {
+    /// Its identity.
+    pub agent: &'a PeerName,
+    /// The run of its process, if it says so: without, it takes nothing over and nothing of its own is taken over.
+    pub incarnation: Option<Incarnation>,
+}
+
 /// Who asks for a session or a claim to end.
 #[derive(Debug, Clone, Copy)]
 pub enum Requester<'a> {
     /// An agent: what is its own.
     Agent(&'a PeerName),
     /// An operator: anything.
-    Operator,
+    Operator(&'a PeerName),
+}
+
+impl Requester<'_> {
+    /// May this one end what is `agent`'s?
+    pub(super) fn may_end(self, agent: &PeerName) -> bool {
+        match self {
+            Self::Agent(name) => name == agent,
+            Self::Operator(_) => true,
+        }
+    }
+
+    /// Why a session ended that this one asked to end, for its agent's logs.
+    pub(super) fn words(self, by_its_agent: &str) -> String {
+        match self {
+            Self::Agent(_) => by_its_agent.to_owned(),
+            Self::Operator(name) => format!("ended by operator {name}"),
+        }
+    }
 }
 
 /// What the driver must do.
@@ -167,6 +209,20 @@ pub enum Action {
         request: RequestId,
         /// Its answer.
         outcome: Result<Reply, Refusal>,
+    },
+    /// A newer process of an agent took a device from an older one of the same identity: for the operator to know, since
+    /// two that live would do so in turn.
+    TakenOver {
+        /// The device.
+        device: DeviceId,
+        /// The identity of both.
+        agent: PeerName,
+        /// The session that was ended.
+        session: SessionId,
+        /// The process that had it.
+        older: Incarnation,
+        /// The process that has the device now.
+        newer: Incarnation,
     },
     /// A device's visible state changed.
     DeviceChanged(DeviceId),

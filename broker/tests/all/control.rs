@@ -5,7 +5,8 @@ use potemkin_transport::TransportKind;
 use tonic::Code;
 
 use crate::kit::agent::{attach, attach_refused, by_id, connect, device, path};
-use crate::kit::host::{Host, hello, message, offer};
+use crate::kit::host::{Host, hello, message};
+use crate::kit::offer::device_offer;
 use crate::kit::{Broker, in_time};
 
 #[tokio::test]
@@ -20,7 +21,7 @@ async fn an_attach_gives_session_epoch_incarnation_and_descriptor() {
     assert_eq!(attached.session_id.len(), 16);
     assert!(attached.epoch >= 1);
     assert_eq!(&attached.host_incarnation[..], [7; 16]);
-    assert_eq!(attached.descriptor, offer("edu-0").descriptor);
+    assert_eq!(attached.descriptor, device_offer("edu-0").descriptor);
 }
 
 #[tokio::test]
@@ -124,6 +125,7 @@ async fn each_method_is_for_its_roles() {
     let first = message(host_message::Kind::Hello(hello));
     let claim = v1::ClaimRequest {
         target: by_id("edu-0"),
+        ..v1::ClaimRequest::default()
     };
 
     let denied = [
@@ -149,6 +151,7 @@ async fn a_claim_is_taken_attached_and_released() {
     let mut agent = broker.control("agent").await;
     let claim = v1::ClaimRequest {
         target: by_id("edu-0"),
+        ..v1::ClaimRequest::default()
     };
     let claimed = agent.claim(claim).await.unwrap().into_inner();
     let foreign = broker
@@ -173,6 +176,77 @@ async fn a_claim_is_taken_attached_and_released() {
     released.unwrap();
     assert!(fence.epoch > claimed.epoch);
     assert!(fence.session_id.is_empty());
+}
+
+#[tokio::test]
+async fn an_operator_claims_for_an_agent_which_attaches_and_releases_it() {
+    let broker = Broker::start("");
+    let mut host = Host::start(&broker, &["edu-0"]).await;
+    let mut operator = broker.control("operator").await;
+    let claim = v1::ClaimRequest {
+        target: by_id("edu-0"),
+        agent: "spiffe://potemkin.dev/agent/dev".into(),
+    };
+
+    let claimed = operator.claim(claim).await.unwrap().into_inner();
+
+    let foreign = broker
+        .control("agent-two")
+        .await
+        .attach(device("edu-0"))
+        .await;
+    assert_eq!(foreign.unwrap_err().code(), Code::FailedPrecondition);
+    let attached = attach(&broker, &mut host, "edu-0").await;
+    assert_eq!(attached.epoch, claimed.epoch);
+    let path = path(&attached);
+    let (mut agent, _far) = connect(&broker, &mut host, path, TransportKind::Quic).await;
+
+    let release = v1::ReleaseRequest {
+        claim_id: claimed.claim_id,
+    };
+    let (released, fence) = tokio::join!(operator.release(release), host.obey());
+    released.unwrap();
+    assert!(fence.epoch > claimed.epoch);
+    let told = agent.closed().await.message;
+    assert_eq!(told, "ended by operator spiffe://potemkin.dev/operator/dev");
+}
+
+#[tokio::test]
+async fn a_claim_for_an_agent_needs_an_operator_and_the_agents_own_right() {
+    let broker = Broker::start("");
+    let _host = Host::start(&broker, &["edu-0", "nvme-0"]).await;
+    let mut operator = broker.control("operator").await;
+    let mut agent = broker.control("agent").await;
+    let claim = |device: &str, agent: &str| v1::ClaimRequest {
+        target: by_id(device),
+        agent: agent.into(),
+    };
+    let (own, other) = (
+        "spiffe://potemkin.dev/agent/dev",
+        "spiffe://potemkin.dev/agent/two",
+    );
+
+    let by_policy = operator.claim(claim("nvme-0", own)).await.unwrap_err();
+    let for_stranger = operator
+        .claim(claim("edu-0", "spiffe://else.where/agent/dev"))
+        .await
+        .unwrap_err();
+    let for_host = operator
+        .claim(claim("edu-0", "spiffe://potemkin.dev/host/dev"))
+        .await
+        .unwrap_err();
+    let for_nobody = operator.claim(claim("edu-0", "")).await.unwrap_err();
+    let by_agent = agent.claim(claim("edu-0", other)).await.unwrap_err();
+
+    assert_eq!(by_policy.code(), Code::PermissionDenied);
+    assert!(by_policy.message().contains("policy.claim"));
+    assert_eq!(for_stranger.code(), Code::PermissionDenied);
+    assert_eq!(for_host.code(), Code::InvalidArgument);
+    assert!(for_host.message().starts_with("agent:"));
+    assert_eq!(for_nobody.code(), Code::PermissionDenied);
+    assert_eq!(by_agent.code(), Code::PermissionDenied);
+    assert!(by_agent.message().contains(other));
+    agent.claim(claim("edu-0", own)).await.unwrap();
 }
 
 #[tokio::test]
@@ -209,12 +283,43 @@ async fn an_operator_sees_and_detaches_what_is_an_agents() {
     let (detached, fence) = tokio::join!(operator.detach(detach), host.obey());
     detached.unwrap();
     assert!(fence.epoch > attached.epoch);
-    assert_eq!(agent.closed().await.code(), CloseCode::Normal);
+    let close = agent.closed().await;
+    assert_eq!(close.code(), CloseCode::Normal);
+    let operators_name = "spiffe://potemkin.dev/operator/dev";
+    assert_eq!(close.message, format!("ended by operator {operators_name}"));
     let devices = operator
         .list_devices(v1::ListDevicesRequest {})
         .await
         .unwrap();
     assert_eq!(devices.into_inner().devices[0].state(), DeviceState::Free);
+}
+
+#[tokio::test]
+async fn a_newer_process_of_an_agent_takes_the_device_and_the_older_hears_why() {
+    let broker = Broker::start("[sessions]\ngrace = \"1h\"\n");
+    let mut host = Host::start(&broker, &["edu-0"]).await;
+    let from = |process: u8| v1::AttachRequest {
+        agent_incarnation: vec![process; 16].into(),
+        ..device("edu-0")
+    };
+    let mut client = broker.control("agent").await;
+    let (attached, _) = tokio::join!(in_time(client.attach(from(1))), host.obey());
+    let older = path(&attached.unwrap().into_inner());
+    let (mut agent, _far) = connect(&broker, &mut host, older, TransportKind::Quic).await;
+
+    let same = in_time(client.attach(from(1))).await.unwrap_err();
+    let (newer, fence) = tokio::join!(in_time(client.attach(from(2))), host.obey());
+
+    assert_eq!(same.code(), Code::FailedPrecondition);
+    let newer = newer.unwrap().into_inner();
+    assert!(newer.epoch > older.epoch);
+    assert_eq!(newer.session_id, fence.session_id);
+    let close = agent.closed().await;
+    assert_eq!(close.code(), CloseCode::Superseded);
+    assert_eq!(
+        close.message,
+        "superseded by a newer process of the same agent"
+    );
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ fn bad_configurations_name_the_key() {
         ("[hosts]\nlease = \"0s\"\n", "hosts.lease"),
         (
             "[[policy.claim]]\nagent = \"someone\"\n",
-            "policy.claim.agent",
+            "policy.claim[0].agent",
         ),
         (
             "[connections]\nidle_timeout = \"1s\"\n",

@@ -5,7 +5,8 @@ use tonic::Code;
 
 use crate::kit::Broker;
 use crate::kit::agent::{attach, by_id, device};
-use crate::kit::host::{Host, hello, offer, serve};
+use crate::kit::host::{Host, hello, serve};
+use crate::kit::offer::device_offer;
 
 #[tokio::test]
 async fn an_explicit_claim_and_the_epochs_survive() {
@@ -13,6 +14,7 @@ async fn an_explicit_claim_and_the_epochs_survive() {
     let mut host = Host::start(&broker, &["edu-0", "edu-1"]).await;
     let claim = v1::ClaimRequest {
         target: by_id("edu-0"),
+        ..v1::ClaimRequest::default()
     };
     let mut agent = broker.control("agent").await;
     let claimed = agent.claim(claim).await.unwrap().into_inner();
@@ -24,7 +26,7 @@ async fn an_explicit_claim_and_the_epochs_survive() {
     // The host has not seen the claim's epoch, and has that of the session.
     let (address, sessions) = serve(&broker, "host").await;
     let mut again = hello(address, &[]);
-    again.devices = vec![offer("edu-0"), offer("edu-1")];
+    again.devices = vec![device_offer("edu-0"), device_offer("edu-1")];
     again.devices[1].highest_epoch = attached.epoch;
     let mut host = Host::register(&broker, "host", again, sessions)
         .await

@@ -94,6 +94,32 @@ async fn health_says_serving() {
 }
 
 #[tokio::test]
+async fn health_says_not_serving_before_the_connections_of_a_broker_that_stops_are_closed() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let mut broker = Broker::start("");
+    let mut health = HealthClient::new(broker.channel("operator").await);
+    let mut watches = Vec::new();
+    for service in ["", "potemkin.v1.Control"] {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        let first = in_time(watch.message()).await.unwrap().unwrap();
+        assert_eq!(first.status, 1, "{service:?} is not SERVING");
+        watches.push(watch);
+    }
+
+    let stopping = tokio::task::spawn_blocking(move || broker.stop());
+
+    for watch in &mut watches {
+        let last = in_time(watch.message()).await.unwrap().unwrap();
+        assert_eq!(last.status, 2, "not NOT_SERVING");
+    }
+    drop((watches, health));
+    in_time(stopping).await.unwrap();
+}
+
+#[tokio::test]
 async fn reflection_knows_the_services() {
     use tonic_reflection::pb::v1::ServerReflectionRequest;
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;

@@ -19,8 +19,8 @@ use crate::probe::ReadSpec;
     after_help = "Examples:\n  \
         potemkin certs dev certs\n  \
         potemkin devices --broker 127.0.0.1:7640 --tls-dir certs\n  \
-        potemkin attach edu0 --device edu-0 --socket /tmp/edu0.sock --agent /tmp/admin.sock\n  \
-        potemkin probe /tmp/edu0.sock --agent /tmp/admin.sock\n\n\
+        potemkin attach edu0 --device edu-0 --socket /run/potemkin/edu0.sock --agent /run/potemkin/admin.sock\n  \
+        potemkin probe /run/potemkin/edu0.sock --agent /run/potemkin/admin.sock\n\n\
         Settings may stand in ~/.config/potemkin/cli.toml (broker, agent, identity, [tls], [log])\n\
         or in environment variables such as POTEMKIN_CLI__BROKER and POTEMKIN_CLI__TLS__CA."
 )]
@@ -76,26 +76,28 @@ pub(crate) enum Command {
         POTEMKIN_BROKER=broker.example:7640 POTEMKIN_TLS_DIR=certs potemkin devices --output json"
     )]
     Devices(BrokerArgs),
-    /// List the sessions that a broker routes
+    /// List the sessions that a broker routes, or end one
     #[command(
-        after_help = "Examples:\n  potemkin sessions --broker 127.0.0.1:7640 --tls-dir certs"
+        after_help = "Examples:\n  potemkin sessions --broker 127.0.0.1:7640 --tls-dir certs\n  \
+        potemkin sessions end 6fd1c0ffee6fd1c0ffee6fd1c0ffee00 --broker 127.0.0.1:7640 --tls-dir certs"
     )]
-    Sessions(BrokerArgs),
-    /// Claim a device: the right to it, until released
+    Sessions(SessionsArgs),
+    /// Claim a device: the right to it, until released. With an agent's certificate, or with an operator's for an agent
     #[command(
-        after_help = "Examples:\n  potemkin claim --device edu-0 --broker 127.0.0.1:7640 \\\n    --ca certs/ca.pem --cert certs/agent.pem --key certs/agent.key\n  \
+        after_help = "Examples:\n  potemkin claim --for vm7 edu-0 --broker 127.0.0.1:7640 --tls-dir certs\n  \
+        potemkin claim --device edu-0 --broker 127.0.0.1:7640 \\\n    --ca certs/ca.pem --cert certs/agent.pem --key certs/agent.key\n  \
         potemkin claim --selector class=edu,zone=a --broker 127.0.0.1:7640 \\\n    --ca certs/ca.pem --cert certs/agent.pem --key certs/agent.key"
     )]
     Claim(ClaimArgs),
-    /// Release a claim: ends its session, fences and resets the device
+    /// Release a claim: ends its session, fences and resets the device. With its agent's certificate or an operator's
     #[command(
         after_help = "Examples:\n  potemkin release 6fd1c0ffee6fd1c0ffee6fd1c0ffee00 --tls-dir certs \\\n      --broker 127.0.0.1:7640"
     )]
     Release(ReleaseArgs),
     /// Have a front agent attach a device and offer it on a vfio-user socket
     #[command(after_help = "Examples:\n  \
-        potemkin attach edu0 --device edu-0 --socket /tmp/edu0.sock --agent /tmp/admin.sock\n  \
-        potemkin attach any --selector class=edu,zone=a --socket /tmp/edu.sock --agent /tmp/admin.sock")]
+        potemkin attach edu0 --device edu-0 --socket /run/potemkin/edu0.sock --agent /run/potemkin/admin.sock\n  \
+        potemkin attach any --selector class=edu,zone=a --socket /run/potemkin/edu.sock --agent /run/potemkin/admin.sock")]
     Attach(AttachArgs),
     /// Have a front agent detach a device
     #[command(after_help = "Examples:\n  potemkin detach edu0 --agent /run/potemkin/admin.sock")]
@@ -184,9 +186,42 @@ pub(crate) struct BrokerArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct SessionsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SessionsCommand>,
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// End a session, and its claim if that was implicit: fences and resets the device; the agent is told by whom
+    #[command(
+        after_help = "Examples:\n  potemkin sessions end 6fd1c0ffee6fd1c0ffee6fd1c0ffee00 --tls-dir certs \\\n      --broker 127.0.0.1:7640"
+    )]
+    End(SessionsEndArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionsEndArgs {
+    /// The session's id, 32 hexadecimal digits: see `potemkin sessions`
+    #[arg(value_name = "SESSION", value_parser = crate::output::parse_id)]
+    pub(crate) session: [u8; 16],
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ClaimArgs {
+    /// The device's id, as --device
+    #[arg(value_name = "DEVICE", group = "TargetArgs")]
+    pub(crate) device_id: Option<String>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// As an operator, claim for this agent: its name in our own trust domain, or its whole identity
+    #[arg(long = "for", value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
 }

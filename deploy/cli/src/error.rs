@@ -2,11 +2,10 @@
 
 use potemkin_service::admin::AdminError;
 use potemkin_service::certs::CertsError;
-use potemkin_service::config::ConfigError;
+use potemkin_service::config::{BadValue, ConfigError};
 use potemkin_service::runtime::{EXIT_FAILURE, EXIT_USAGE};
 use potemkin_service::selector::SelectorError;
-use potemkin_service::telemetry::TelemetryError;
-use potemkin_transport::{IdentityError, TlsError};
+use potemkin_transport::IdentityError;
 
 use crate::commands::BrokerError;
 use crate::probe::ProbeError;
@@ -20,8 +19,6 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
-    #[error(transparent)]
     Selector(#[from] SelectorError),
     #[error(
         "`{text}` is not an identity to expect of a broker, as spiffe://potemkin.dev/broker/* is"
@@ -30,7 +27,7 @@ pub(crate) enum CliError {
     #[error(
         "cannot use the certificates: make some with `potemkin certs dev DIR` and pass --tls-dir DIR"
     )]
-    Tls(#[from] TlsError),
+    Tls(#[source] BadValue),
     #[error(transparent)]
     Certs(#[from] CertsError),
     #[error(transparent)]
@@ -52,11 +49,9 @@ impl CliError {
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_)
-            | Self::Config(_)
-            | Self::Telemetry(_)
-            | Self::Selector(_)
-            | Self::Identity { .. } => EXIT_USAGE,
+            Self::Usage(_) | Self::Config(_) | Self::Selector(_) | Self::Identity { .. } => {
+                EXIT_USAGE
+            }
             _ => EXIT_FAILURE,
         }
     }

@@ -16,7 +16,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use potemkin_service::runtime::{EXIT_OK, exit_of_clap, fail};
-use potemkin_service::telemetry;
 
 use args::{CommandLine, GlobalArgs};
 use error::CliError;
@@ -41,12 +40,11 @@ fn run(line: CommandLine) -> Result<(), CliError> {
         check_config,
         log,
     } = line.global;
-    let (settings, base) = settings::load(config.as_deref(), &log)?;
-    telemetry::init(&settings.log)?;
+    let loaded = settings::load(config.as_deref(), &log)?;
     let output = Output::new(output);
     match line.command {
-        _ if check_config => settings::check(&settings, &base, output),
-        Some(command) => commands::run(command, settings, &base, output),
+        _ if check_config => settings::check(&loaded, output),
+        Some(command) => commands::run(command, &loaded, output),
         None => Err(CliError::usage("no command given: see `potemkin --help`")),
     }
 }

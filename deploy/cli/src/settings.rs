@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use potemkin_service::config::{self, ConfigPath, LogSection, TlsSection};
-use potemkin_transport::{IdentityPattern, Role, TlsMaterial};
+use potemkin_service::config::{
+    self, BadValue, ConfigError, ConfigPath, Loaded, LogSection, TlsSection,
+};
+use potemkin_service::telemetry;
+use potemkin_transport::{IdentityError, IdentityPattern, Role, TlsMaterial};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{AgentArgs, BrokerArgs, LogArgs};
@@ -44,18 +47,25 @@ impl Default for CliSettings {
     }
 }
 
-/// Loads the file given, or the one in its usual place if it exists. Gives where its relative paths start, too.
-pub(crate) fn load(file: Option<&Path>, log: &LogArgs) -> Result<(CliSettings, PathBuf), CliError> {
+/// Whose certificates the tool may act with: what the broker lets each of them see and do differs.
+const ROLES: [Role; 3] = [Role::Operator, Role::Agent, Role::Host];
+
+/// Loads the file given, or the one in its usual place if it exists, and starts logging.
+pub(crate) fn load(file: Option<&Path>, log: &LogArgs) -> Result<Loaded<CliSettings>, CliError> {
     let usual = usual_file().filter(|usual| file.is_none() && usual.exists());
-    let loaded = config::load::<CliSettings>(ROLE, file.or(usual.as_deref()))?;
-    let mut settings = loaded.settings;
+    let mut loaded = config::load::<CliSettings>(ROLE, file.or(usual.as_deref()))?;
+    let settings = &mut loaded.settings;
     if let Some(format) = log.log_format {
         settings.log.format = format;
     }
     if let Some(filter) = &log.log_filter {
         settings.log.filter.clone_from(filter);
     }
-    Ok((settings, loaded.base))
+    telemetry::init(&settings.log).map_err(|bad| match log.log_filter {
+        Some(_) => ConfigError::in_argument("--log-filter", bad),
+        None => loaded.places.blame(bad),
+    })?;
+    Ok(loaded)
 }
 
 fn usual_file() -> Option<PathBuf> {
@@ -67,14 +77,17 @@ fn usual_file() -> Option<PathBuf> {
 }
 
 /// `--check-config`: what is set must be usable.
-pub(crate) fn check(settings: &CliSettings, base: &Path, output: Output) -> Result<(), CliError> {
-    if let Some(identity) = &settings.identity {
-        parse_identity(identity)?;
-    }
-    if let Some(tls) = &settings.tls {
-        tls.load(base)?;
-    }
-    output.print(settings, |settings| {
+pub(crate) fn check(loaded: &Loaded<CliSettings>, output: Output) -> Result<(), CliError> {
+    loaded.check(|settings, base| {
+        if let Some(identity) = &settings.identity {
+            configured_identity(identity)?;
+        }
+        if let Some(tls) = &settings.tls {
+            tls.load(base, &ROLES)?;
+        }
+        Ok(())
+    })?;
+    output.print(&loaded.settings, |settings| {
         let summary = serde_json::to_value(settings).unwrap_or_default();
         let mut text = "configuration OK\n".to_owned();
         flatten("", &summary, &mut text);
@@ -106,11 +119,8 @@ pub(crate) struct BrokerAccess {
 }
 
 impl BrokerAccess {
-    pub(crate) fn new(
-        args: BrokerArgs,
-        settings: &CliSettings,
-        base: &Path,
-    ) -> Result<Self, CliError> {
+    pub(crate) fn new(args: BrokerArgs, loaded: &Loaded<CliSettings>) -> Result<Self, CliError> {
+        let settings = &loaded.settings;
         let address = args
             .broker
             .clone()
@@ -120,13 +130,11 @@ impl BrokerAccess {
                     "which broker? pass --broker HOST:PORT, or set POTEMKIN_BROKER or `broker` in cli.toml",
                 )
             })?;
-        let tls = tls_files(&args, settings)?.load(&match args.names_files() {
-            true => PathBuf::from("."),
-            false => base.to_owned(),
-        })?;
-        let expect = match args.identity.as_ref().or(settings.identity.as_ref()) {
-            Some(text) => parse_identity(text)?,
-            None => IdentityPattern::same_domain(tls.identity(), Role::Broker),
+        let tls = load_tls(&args, loaded)?;
+        let expect = match (&args.identity, &settings.identity) {
+            (Some(text), _) => parse_identity(text)?,
+            (None, Some(text)) => loaded.check(|_, _| configured_identity(text))?,
+            (None, None) => IdentityPattern::same_domain(tls.identity(), Role::Broker),
         };
         Ok(Self {
             address,
@@ -143,15 +151,22 @@ impl BrokerArgs {
     }
 }
 
-fn tls_files(args: &BrokerArgs, settings: &CliSettings) -> Result<TlsSection, CliError> {
-    if !args.names_files() {
-        return settings.tls.clone().ok_or_else(|| {
-            CliError::usage(
-                "which certificates? pass --tls-dir DIR (`potemkin certs dev DIR` makes it), or set POTEMKIN_TLS_DIR or \
-                 [tls] in cli.toml",
-            )
-        });
+fn load_tls(args: &BrokerArgs, loaded: &Loaded<CliSettings>) -> Result<TlsMaterial, CliError> {
+    if args.names_files() {
+        return tls_files(args)?
+            .load(Path::new("."), &ROLES)
+            .map_err(CliError::Tls);
     }
+    let Some(tls) = &loaded.settings.tls else {
+        return Err(CliError::usage(
+            "which certificates? pass --tls-dir DIR (`potemkin certs dev DIR` makes it), or set POTEMKIN_TLS_DIR or \
+             [tls] in cli.toml",
+        ));
+    };
+    Ok(loaded.check(|_, base| tls.load(base, &ROLES))?)
+}
+
+fn tls_files(args: &BrokerArgs) -> Result<TlsSection, CliError> {
     let pick = |file: &Option<PathBuf>, name: &str, option: &str| {
         let in_dir = args.tls_dir.as_ref().map(|dir| dir.join(name));
         file.clone()
@@ -170,6 +185,11 @@ fn tls_files(args: &BrokerArgs, settings: &CliSettings) -> Result<TlsSection, Cl
     })
 }
 
+fn configured_identity(text: &str) -> Result<IdentityPattern, BadValue> {
+    text.parse()
+        .map_err(|error: IdentityError| BadValue::new("identity", format!("{text:?}: {error}")))
+}
+
 fn parse_identity(text: &str) -> Result<IdentityPattern, CliError> {
     text.parse().map_err(|source| CliError::Identity {
         text: text.to_owned(),
@@ -180,10 +200,9 @@ fn parse_identity(text: &str) -> Result<IdentityPattern, CliError> {
 /// The admin socket, from the command line or else the settings.
 pub(crate) fn agent_path(
     args: &AgentArgs,
-    settings: &CliSettings,
-    base: &Path,
+    loaded: &Loaded<CliSettings>,
 ) -> Result<PathBuf, CliError> {
-    find_agent_path(args, settings, base).ok_or_else(|| {
+    find_agent_path(args, loaded).ok_or_else(|| {
         CliError::usage(
             "which front agent? pass --agent PATH (its admin socket), or set POTEMKIN_AGENT or `agent` in cli.toml",
         )
@@ -191,12 +210,9 @@ pub(crate) fn agent_path(
 }
 
 /// As [`agent_path`], for commands that can do without.
-pub(crate) fn find_agent_path(
-    args: &AgentArgs,
-    settings: &CliSettings,
-    base: &Path,
-) -> Option<PathBuf> {
-    let configured = || settings.agent.as_ref().map(|path| path.resolve(base));
+pub(crate) fn find_agent_path(args: &AgentArgs, loaded: &Loaded<CliSettings>) -> Option<PathBuf> {
+    let agent = loaded.settings.agent.as_ref();
+    let configured = || agent.map(|path| path.resolve(&loaded.base));
     args.agent.clone().or_else(configured)
 }
 

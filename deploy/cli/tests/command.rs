@@ -239,6 +239,30 @@ fn status_is_a_table_or_json() {
 }
 
 #[test]
+fn status_says_why_and_for_how_long_a_device_is_lost() {
+    let reply = r#"{"ok":{"devices":[{"name":"edu0","device":"edu-0","socket":"/tmp/s","session":"00ff","epoch":2,"state":"lost","reason":"broker: connection lost","state_age_ms":12345,"transport":"quic","counters":{}}]}}"#;
+    let home = tempfile::tempdir().unwrap();
+    let (one, two) = (home.path().join("1.sock"), home.path().join("2.sock"));
+    let (first, second) = (agent(&one, reply), agent(&two, reply));
+
+    let table = potemkin(home.path(), &["status", "--agent", one.to_str().unwrap()]);
+    let document = json(&potemkin(
+        home.path(),
+        &["status", "-o", "json", "--agent", two.to_str().unwrap()],
+    ));
+
+    assert_eq!(
+        stdout(&table).lines().last(),
+        Some("edu0 is lost for 12 s: broker: connection lost")
+    );
+    let device = &document["devices"][0];
+    assert_eq!(device["reason"], "broker: connection lost");
+    assert_eq!(device["state_age_ms"], 12_345);
+    first.join().unwrap();
+    second.join().unwrap();
+}
+
+#[test]
 fn absent_agent_is_exit_code_1_and_says_what_to_look_for() {
     let home = tempfile::tempdir().unwrap();
 
@@ -286,4 +310,31 @@ fn address_that_refuses() -> (std::os::fd::OwnedFd, String) {
     bind(&reserved, &any).unwrap();
     let bound: std::net::SocketAddr = getsockname(&reserved).unwrap().try_into().unwrap();
     (reserved, bound.to_string())
+}
+
+#[test]
+fn wrong_value_in_the_settings_is_told_with_its_line_checked_or_used() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("certs");
+    let dir = dir.to_str().unwrap();
+    assert!(
+        potemkin(home.path(), &["certs", "dev", dir])
+            .status
+            .success()
+    );
+    let file = home.path().join("my.toml");
+    let text = "broker = \"127.0.0.1:1\"\n[tls]\nca = \"certs/ca.pem\"\ncert = \"certs/broker.pem\"\nkey = \"certs/broker.key\"\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+
+    for command in ["--check-config", "devices"] {
+        let output = potemkin(home.path(), &[command, "--config", file]);
+
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let error = stderr(&output);
+        assert!(
+            error.contains("my.toml:4:8: `tls.cert`: ") && error.contains("of role broker"),
+            "{error}"
+        );
+    }
 }

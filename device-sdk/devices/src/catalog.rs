@@ -116,13 +116,13 @@ pub enum OptionValue {
 #[non_exhaustive]
 pub enum CatalogError {
     /// The catalog has no such kind.
-    #[error("kind: there is no kind of device named {kind:?}; known: {}", names())]
+    #[error("there is no kind of device named {kind:?}; known: {}", names())]
     UnknownKind {
         /// What was asked for.
         kind: String,
     },
     /// The kind does not take that option.
-    #[error("options.{option}: a device of kind {kind} has no such option; known: {known:?}")]
+    #[error("a device of kind {kind} has no option {option:?}; known: {known:?}")]
     UnknownOption {
         /// The kind.
         kind: &'static str,
@@ -132,7 +132,7 @@ pub enum CatalogError {
         known: &'static [&'static str],
     },
     /// An option has a value of the wrong type.
-    #[error("options.{option}: kind {kind} wants {expected}")]
+    #[error("option {option:?} of kind {kind} wants {expected}")]
     OptionType {
         /// The kind.
         kind: &'static str,
@@ -142,7 +142,7 @@ pub enum CatalogError {
         expected: &'static str,
     },
     /// The options do not make a valid device.
-    #[error("options: no device of kind {kind} can be made of them")]
+    #[error("no device of kind {kind} can be made of these options")]
     Broken {
         /// The kind.
         kind: &'static str,
@@ -150,6 +150,19 @@ pub enum CatalogError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+impl CatalogError {
+    /// What is at fault, as a key below the device's in a host's configuration: `kind`, `options` or `options.size`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::UnknownKind { .. } => "kind".to_owned(),
+            Self::UnknownOption { option, .. } => format!("options.{option}"),
+            Self::OptionType { option, .. } => format!("options.{option}"),
+            Self::Broken { .. } => "options".to_owned(),
+        }
+    }
 }
 
 fn names() -> String {
@@ -209,14 +222,14 @@ mod tests {
 
         let error = error("edu", options);
 
-        assert!(error.starts_with("options.colour:"), "{error}");
+        assert!(error.contains("no option \"colour\""), "{error}");
     }
 
     #[test]
     fn option_of_the_wrong_type_is_refused_by_name() {
         for value in [OptionValue::Boolean(true), OptionValue::Integer(-1)] {
             let error = error("scratch", Options::from_iter([("size", value)]));
-            assert!(error.starts_with("options.size:"), "{error}");
+            assert!(error.starts_with("option \"size\""), "{error}");
         }
     }
 
@@ -227,6 +240,20 @@ mod tests {
         let device = build("scratch", options).unwrap();
 
         assert_eq!(device.descriptor().bar(BarIndex::B0).unwrap().size, 4096);
+    }
+
+    #[test]
+    fn errors_name_the_key_that_is_at_fault() {
+        let size = |value| Options::from_iter([("size", value)]);
+        let cases = [
+            ("nvme9", Options::default(), "kind"),
+            ("edu", size(OptionValue::Integer(16)), "options.size"),
+            ("scratch", size(OptionValue::Boolean(true)), "options.size"),
+            ("scratch", size(OptionValue::Integer(17)), "options"),
+        ];
+        for (kind, options, key) in cases {
+            assert_eq!(build(kind, options).err().unwrap().key(), key);
+        }
     }
 
     #[test]

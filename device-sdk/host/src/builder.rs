@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use potemkin_sdk::{AccessLog, Device};
+use potemkin_service::config::BadValue;
 use potemkin_service::metrics::{MetricsError, MetricsServer};
+use potemkin_service::reload::CertificateWatch;
 use potemkin_session::ids::Incarnation;
 use potemkin_transport::{
-    IdentityPattern, ListenOptions, Role, TlsError, TlsMaterial, TransportError, listen,
+    IdentityPattern, ListenOptions, Role, TlsMaterial, TransportError, listen,
 };
 use tokio::sync::broadcast;
 
@@ -23,7 +25,7 @@ use crate::names::{BadLabels, BadName, check_labels, check_name};
 use crate::pool::Pool;
 use crate::served::Served;
 use crate::session::{Desk, Sessions};
-use crate::settings::{DEVICES_MAX, DeviceSection, HostSettings, SettingsError};
+use crate::settings::{DEVICES_MAX, DeviceSection, HostSettings};
 use crate::state::{StateDir, StateError};
 
 /// Ended sessions that may wait for a slow broker; what does not fit is not told.
@@ -64,9 +66,9 @@ pub struct Offer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// The configuration.
+    /// The configuration, with its certificates.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Settings(#[from] BadValue),
     /// A device's id or class.
     #[error("device {device}: {field}")]
     Name {
@@ -113,9 +115,6 @@ pub enum HostError {
     /// What should be remembered between runs.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Certificates.
-    #[error("tls")]
-    Tls(#[from] TlsError),
     /// The data plane.
     #[error("listen")]
     Transport(#[from] TransportError),
@@ -193,7 +192,8 @@ impl HostBuilder {
             offers.push(offer_of(section, index, &base)?);
         }
         check_offers(&offers)?;
-        let tls = settings.tls.load(&base)?;
+        let tls = settings.load_tls(&base)?;
+        let certificates = CertificateWatch::new(&settings.tls, &base, &tls);
         let accept = pattern_or_own(settings.accept.as_deref(), &tls);
         let brokers = brokers_of(&settings, &tls);
         let state = StateDir::open(&settings.state_dir.resolve(&base))?;
@@ -237,6 +237,7 @@ impl HostBuilder {
             control,
             brokers,
             pool,
+            certificates,
         })
     }
 }

@@ -24,7 +24,11 @@ A configuration:
   addr = \"broker.example:7640\"
   [[devices]]
   id = \"edu-0\"
-  kind = \"edu\"",
+  kind = \"edu\"
+
+Kinds of devices:
+  edu      QEMU's educational device, 1234:11e8; no options
+  scratch  memory and counters, for measurements and trials; options = { size = 65536 }: bytes of its memory",
 };
 
 /// Runs `potemkin-host`. `args` begins with the program's name.

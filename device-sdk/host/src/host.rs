@@ -7,6 +7,7 @@ use std::time::Duration;
 use potemkin_proto::v1::CloseCode;
 use potemkin_service::Shutdown;
 use potemkin_service::metrics::MetricsServer;
+use potemkin_service::reload::CertificateWatch;
 use potemkin_transport::Listener;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ pub struct Host {
     pub(crate) control: Arc<Control>,
     pub(crate) brokers: Vec<Broker>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) certificates: CertificateWatch,
 }
 
 /// Where a host listens.
@@ -65,6 +67,7 @@ impl Host {
             control,
             brokers,
             pool,
+            certificates,
         } = self;
         let mut devices = JoinSet::new();
         for served in pool.iter() {
@@ -84,7 +87,10 @@ impl Host {
                 message: "host: stopping".into(),
             });
         };
-        let result = listener.serve(sessions, Routes::default(), stopping).await;
+        let result = tokio::select! {
+            result = listener.serve(sessions, Routes::default(), stopping) => result,
+            never = certificates.run() => match never {},
+        };
         // Brokers hear of the sessions that ended before the registration does.
         farewell.cancel();
         let gone = async { while registrations.join_next().await.is_some() {} };

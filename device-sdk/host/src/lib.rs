@@ -35,5 +35,5 @@ pub use builder::{HostBuilder, HostError, Offer};
 pub use cli::{cli_main, cli_main_with};
 pub use host::{Addresses, Host};
 pub use names::{BadLabels, BadName};
-pub use settings::{BrokerSection, DeviceSection, HostSettings, SettingValue, SettingsError};
+pub use settings::{BrokerSection, DeviceSection, HostSettings, SettingValue};
 pub use state::StateError;

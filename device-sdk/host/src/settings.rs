@@ -6,9 +6,9 @@ use std::path::Path;
 
 use potemkin_devices::{OptionValue, Options, catalog};
 use potemkin_sdk::Device;
-use potemkin_service::config::{ConfigPath, LogSection, TlsSection};
-use potemkin_service::{BoxError, NoArgs};
-use potemkin_transport::{IdentityPattern, Role};
+use potemkin_service::NoArgs;
+use potemkin_service::config::{BadValue, ConfigPath, LogSection, TlsSection};
+use potemkin_transport::{IdentityPattern, Role, TlsMaterial};
 use serde::{Deserialize, Serialize};
 
 use crate::names::{check_labels, check_name};
@@ -93,37 +93,12 @@ pub enum SettingValue {
     Text(String),
 }
 
-/// Why a configuration cannot be used. Messages begin with the key.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SettingsError {
-    /// A value is not what it should be.
-    #[error("{key}: {problem}")]
-    Value {
-        /// Which key, as `devices[2].id`.
-        key: String,
-        /// What is wrong, and what to do.
-        problem: String,
-    },
-    /// A device cannot be made.
-    #[error("devices[{index}] ({id})")]
-    Device {
-        /// Place in the list, from 0.
-        index: usize,
-        /// Its id.
-        id: String,
-        /// What is wrong.
-        #[source]
-        source: potemkin_devices::CatalogError,
-    },
-}
-
 impl HostSettings {
     /// Checks everything that can be checked without touching the machine.
     ///
     /// # Errors
     /// The first thing found wrong.
-    pub fn check(&self) -> Result<(), SettingsError> {
+    pub fn check(&self) -> Result<(), BadValue> {
         if let Some(pattern) = &self.accept {
             check_broker_pattern("accept", pattern)?;
         }
@@ -131,7 +106,7 @@ impl HostSettings {
             .advertise
             .is_some_and(|addr| addr.ip().is_unspecified())
         {
-            return Err(value(
+            return Err(BadValue::new(
                 "advertise",
                 "brokers cannot dial an unspecified address",
             ));
@@ -140,10 +115,15 @@ impl HostSettings {
         self.check_devices()
     }
 
-    fn check_brokers(&self) -> Result<(), SettingsError> {
+    /// Certificates and key, which must be a host's.
+    pub(crate) fn load_tls(&self, base: &Path) -> Result<TlsMaterial, BadValue> {
+        self.tls.load(base, &[Role::Host])
+    }
+
+    fn check_brokers(&self) -> Result<(), BadValue> {
         if self.brokers.is_empty() || self.brokers.len() > BROKERS_MAX {
             let problem = format!("{} given: give 1 to {BROKERS_MAX}", self.brokers.len());
-            return Err(value("brokers", &problem));
+            return Err(BadValue::new("brokers", problem));
         }
         let mut seen = BTreeSet::new();
         for (index, broker) in self.brokers.iter().enumerate() {
@@ -151,10 +131,13 @@ impl HostSettings {
             let port = broker.addr.rsplit_once(':').map(|(_, port)| port);
             if !port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port != 0)) {
                 let problem = format!("{:?} is not of the form host:port", broker.addr);
-                return Err(value(&key, &problem));
+                return Err(BadValue::new(key, problem));
             }
             if !seen.insert(&broker.addr) {
-                return Err(value(&key, &format!("{} is given twice", broker.addr)));
+                return Err(BadValue::new(
+                    key,
+                    format!("{} is given twice", broker.addr),
+                ));
             }
             if let Some(pattern) = &broker.identity {
                 check_broker_pattern(&format!("brokers[{index}].identity"), pattern)?;
@@ -163,21 +146,21 @@ impl HostSettings {
         Ok(())
     }
 
-    fn check_devices(&self) -> Result<(), SettingsError> {
+    fn check_devices(&self) -> Result<(), BadValue> {
         if self.devices.len() > DEVICES_MAX {
             let problem = format!("{} given: at most {DEVICES_MAX}", self.devices.len());
-            return Err(value("devices", &problem));
+            return Err(BadValue::new("devices", problem));
         }
         let mut ids = BTreeSet::new();
         for (index, device) in self.devices.iter().enumerate() {
             let key = |field: &str| format!("devices[{index}].{field}");
-            check_name(&device.id).map_err(|bad| value(&key("id"), &bad.to_string()))?;
+            check_name(&device.id).map_err(|bad| BadValue::new(key("id"), bad.to_string()))?;
             if !ids.insert(&device.id) {
                 let problem = format!("{:?} is given twice", device.id);
-                return Err(value(&key("id"), &problem));
+                return Err(BadValue::new(key("id"), problem));
             }
             check_labels(&device.labels)
-                .map_err(|problem| value(&key("labels"), &problem.to_string()))?;
+                .map_err(|problem| BadValue::new(key("labels"), problem.to_string()))?;
             device.build(index)?;
         }
         Ok(())
@@ -186,17 +169,14 @@ impl HostSettings {
 
 impl DeviceSection {
     /// Makes the device. `index` is its place in the list, for errors.
-    pub(crate) fn build(&self, index: usize) -> Result<Box<dyn Device>, SettingsError> {
+    pub(crate) fn build(&self, index: usize) -> Result<Box<dyn Device>, BadValue> {
         let options = self
             .options
             .iter()
             .map(|(key, value)| (key.clone(), OptionValue::from(value.clone())));
         catalog::build(&self.kind, Options::from_iter(options)).map_err(|source| {
-            SettingsError::Device {
-                index,
-                id: self.id.clone(),
-                source,
-            }
+            let key = format!("devices[{index}].{}", source.key());
+            BadValue::new(key, source.to_string()).because(source)
         })
     }
 }
@@ -209,10 +189,9 @@ impl potemkin_service::Settings for HostSettings {
         &mut self.log
     }
 
-    fn validate(&self, base: &Path) -> Result<(), BoxError> {
+    fn validate(&self, base: &Path) -> Result<(), BadValue> {
         self.check()?;
-        self.tls.load(base)?;
-        Ok(())
+        self.load_tls(base).map(drop)
     }
 }
 
@@ -226,21 +205,17 @@ impl From<SettingValue> for OptionValue {
     }
 }
 
-fn check_broker_pattern(key: &str, pattern: &str) -> Result<(), SettingsError> {
+fn check_broker_pattern(key: &str, pattern: &str) -> Result<(), BadValue> {
     let sound = pattern.parse::<IdentityPattern>();
-    sound.map_err(|error| value(key, &format!("{pattern:?}: {error}")))?;
+    sound.map_err(|error| BadValue::new(key, format!("{pattern:?}: {error}")))?;
     // spiffe://<trust domain>/<role>/<name>
     if pattern.split('/').nth(3) == Some(Role::Broker.as_str()) {
         Ok(())
     } else {
-        Err(value(key, &format!("{pattern:?} is no broker's identity")))
-    }
-}
-
-fn value(key: &str, problem: &str) -> SettingsError {
-    SettingsError::Value {
-        key: key.to_owned(),
-        problem: problem.to_owned(),
+        Err(BadValue::new(
+            key,
+            format!("{pattern:?} is no broker's identity"),
+        ))
     }
 }
 

@@ -88,11 +88,11 @@ fn bad_values_are_refused_by_key() {
         ),
         (
             format!("{device}id = \"e\"\nkind = \"toaster\""),
-            "devices[0] (e)",
+            "devices[0].kind:",
         ),
         (
             format!("{device}id = \"e\"\nkind = \"edu\"\noptions = {{ size = 1 }}"),
-            "options.size",
+            "devices[0].options.size:",
         ),
     ];
     for (extra, key) in cases {

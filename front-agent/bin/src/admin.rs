@@ -9,30 +9,43 @@ use potemkin_service::{
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     sync::Semaphore,
+    time::timeout,
 };
 
 use crate::agent::Agent;
 
-/// Operators at a time; further ones wait.
-const MAX_CLIENTS: usize = 16;
-/// A client that says nothing for so long is disconnected.
+/// Operators at a time; further ones are told so and sent away.
+const MAX_CLIENTS: usize = 64;
+/// A client that connects and asks nothing for so long is disconnected: it may not even be one.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client that asks nothing more for so long is disconnected.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A client that does not take its answer for so long is disconnected.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves operators until the shutdown.
+/// What a request may be, for whoever sent something else.
+const VALID_REQUESTS: &str = concat!(
+    r#"valid are, as one line of JSON each: {"attach":{"name":NAME,"device":ID,"socket":PATH}}, "#,
+    r#"{"attach":{"name":NAME,"selector":"class=CLASS,LABEL=VALUE","socket":PATH}}, "#,
+    r#"{"detach":{"name":NAME}}, {"status":{}}"#
+);
+
+/// Serves operators until the shutdown, each in a task of its own.
 pub(crate) async fn serve(listener: UnixListener, agent: Arc<Agent>, shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
         };
         match accepted {
             Ok((stream, _)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    send_away(&stream);
+                    continue;
+                };
                 let agent = Arc::clone(&agent);
                 let shutdown = shutdown.clone();
                 tokio::spawn(async move {
@@ -54,24 +67,38 @@ pub(crate) async fn serve(listener: UnixListener, agent: Arc<Agent>, shutdown: S
     }
 }
 
+/// Without waiting: a new socket has room for one line, and there is no task for this client.
+fn send_away(stream: &UnixStream) {
+    tracing::warn!("admin socket: {MAX_CLIENTS} clients are connected; one more was sent away");
+    let error = format!("{MAX_CLIENTS} clients are connected already; try again later");
+    // It may have gone.
+    let _ = stream.try_write(&encode(&Reply::<()>::Error(error)));
+}
+
 async fn converse(stream: UnixStream, agent: &Agent) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
+    let mut patience = FIRST_REQUEST_TIMEOUT;
     loop {
         let mut line = Vec::new();
         // One byte more than the longest line, so that a longer one shows.
         let limit = REQUEST_BYTES_MAX as u64 + 1;
         let mut bounded = (&mut reader).take(limit);
         let read = bounded.read_until(b'\n', &mut line);
-        if tokio::time::timeout(IDLE_TIMEOUT, read).await?? == 0 {
+        if timeout(patience, read).await?? == 0 {
             return Ok(());
         }
+        patience = IDLE_TIMEOUT;
         if line.len() > REQUEST_BYTES_MAX || line.last() != Some(&b'\n') {
             let error = format!("request: no newline within {REQUEST_BYTES_MAX} bytes");
-            return writer.write_all(&encode(&Reply::<()>::Error(error))).await;
+            return say(&mut writer, &encode(&Reply::<()>::Error(error))).await;
         }
-        writer.write_all(&answer(agent, &line).await).await?;
+        say(&mut writer, &answer(agent, &line).await).await?;
     }
+}
+
+async fn say(writer: &mut OwnedWriteHalf, line: &[u8]) -> io::Result<()> {
+    timeout(REPLY_TIMEOUT, writer.write_all(line)).await?
 }
 
 async fn answer(agent: &Agent, line: &[u8]) -> Vec<u8> {
@@ -82,7 +109,9 @@ async fn answer(agent: &Agent, line: &[u8]) -> Vec<u8> {
             encode(&reply(result.map(|()| Detached {})))
         }
         Ok(Request::Status(_)) => encode(&Reply::Ok(agent.status())),
-        Err(error) => encode(&Reply::<()>::Error(format!("request: {error}"))),
+        Err(error) => encode(&Reply::<()>::Error(format!(
+            "request: {error}; {VALID_REQUESTS}"
+        ))),
     }
 }
 

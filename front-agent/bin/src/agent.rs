@@ -6,22 +6,21 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use potemkin_front_core::{RemoteOptions, Target};
+use potemkin_front_core::RemoteOptions;
 use potemkin_service::{
     admin::{AttachRequest, Attached, Counters, DeviceState, DeviceStatus, Status},
-    runtime,
-    selector::Selector,
+    config, runtime,
 };
 use potemkin_session::front::FrontState;
 use potemkin_vfio_server::Options;
-use tokio::task::JoinSet;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::served::{Order, Served};
-
-/// Most devices of one agent; each has a thread.
-const MAX_DEVICES: usize = 256;
-/// Longest name of a device at the agent, in bytes.
-const MAX_NAME_BYTES: usize = 63;
+use crate::{
+    checks::{self, MAX_DEVICES},
+    millis,
+    served::{Begin, Order, Served},
+    waiting::Waiting,
+};
 
 /// The devices that an agent serves.
 ///
@@ -32,41 +31,46 @@ pub(crate) struct Agent {
     remote: RemoteOptions,
     socket_options: Options,
     devices: Mutex<BTreeMap<String, Slot>>,
+    /// Parent of what stops each device.
+    pub(crate) stopping: CancellationToken,
+    /// The devices' threads.
+    threads: TaskTracker,
 }
 
 #[derive(Debug)]
-enum Slot {
+pub(crate) enum Slot {
     /// Its attach is under way.
     Starting,
+    /// Its attach failed and is tried again.
+    Waiting(Waiting),
     Serving(Box<Served>),
 }
 
 impl Agent {
-    pub(crate) fn new(remote: RemoteOptions, socket_options: Options) -> Self {
+    /// An agent that detaches everything once `stopping` is cancelled.
+    pub(crate) fn new(
+        remote: RemoteOptions,
+        socket_options: Options,
+        stopping: CancellationToken,
+    ) -> Self {
         Self {
             remote,
             socket_options,
             devices: Mutex::new(BTreeMap::new()),
+            stopping,
+            threads: TaskTracker::new(),
         }
     }
 
-    /// Attaches a device; the error is for people.
+    /// Attaches a device, in one try; the error is for people.
     pub(crate) async fn attach(&self, request: AttachRequest) -> Result<Attached, String> {
         let order = self.order(request)?;
         let name = order.name.clone();
         self.reserve(&name)?;
-        match Served::start(order).await {
+        match Served::start(order, self.begin()).await {
             Ok(served) => {
-                let attached = attached(&served);
-                tracing::info!(
-                    name,
-                    device = attached.device,
-                    session = attached.session,
-                    epoch = attached.epoch,
-                    socket = %attached.socket.display(),
-                    "attached"
-                );
-                self.lock().insert(name, Slot::Serving(Box::new(served)));
+                let attached = served.attached();
+                self.insert(served);
                 Ok(attached)
             }
             Err(error) => {
@@ -78,38 +82,56 @@ impl Agent {
 
     /// Detaches a device; the error is for people.
     pub(crate) async fn detach(&self, name: &str) -> Result<(), String> {
-        self.take(name)?.stop().await;
+        match self.take(name)? {
+            Slot::Serving(served) => served.stop().await,
+            Slot::Waiting(_) | Slot::Starting => tracing::info!(name, "no longer waited for"),
+        }
         Ok(())
     }
 
     pub(crate) fn status(&self) -> Status {
         let devices = self.lock();
-        let serving = devices.values().filter_map(|slot| match slot {
+        let known = devices.iter().filter_map(|(name, slot)| match slot {
             Slot::Serving(served) => Some(status(served)),
+            Slot::Waiting(waiting) => Some(waiting.status(name)),
             Slot::Starting => None,
         });
         Status {
-            devices: serving.collect(),
+            devices: known.collect(),
         }
     }
 
     /// Detaches everything, all at once.
     pub(crate) async fn stop(&self) {
-        let devices = std::mem::take(&mut *self.lock());
-        let mut stops = JoinSet::new();
-        for slot in devices.into_values() {
-            if let Slot::Serving(served) = slot {
-                stops.spawn(served.stop());
-            }
-        }
-        stops.join_all().await;
+        self.stopping.cancel();
+        self.lock().clear();
+        self.threads.close();
+        self.threads.wait().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// What the start of a device needs of the agent.
+    pub(crate) fn begin(&self) -> Begin {
+        Begin {
+            stop: self.stopping.child_token(),
+            running: self.threads.token(),
+        }
+    }
+
+    pub(crate) fn insert(&self, served: Served) {
+        let mut devices = self.lock();
+        served.announce();
+        devices.insert(served.order.name.clone(), Slot::Serving(Box::new(served)));
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(&self, name: &str) -> Result<(), String> {
+    pub(crate) fn reserve(&self, name: &str) -> Result<(), String> {
         let mut devices = self.lock();
         if devices.contains_key(name) {
             return Err(format!(
@@ -123,13 +145,20 @@ impl Agent {
         Ok(())
     }
 
-    fn take(&self, name: &str) -> Result<Served, String> {
+    /// Takes a device out; the tries of one that waits end.
+    fn take(&self, name: &str) -> Result<Slot, String> {
         let mut devices = self.lock();
         match devices.remove(name) {
-            Some(Slot::Serving(served)) => Ok(*served),
-            Some(starting) => {
-                devices.insert(name.to_owned(), starting);
+            Some(Slot::Starting) => {
+                devices.insert(name.to_owned(), Slot::Starting);
                 Err(format!("name: `{name}` is being attached; try again"))
+            }
+            Some(slot) => {
+                // Under the lock: whoever finds the slot gone finds the tries cancelled.
+                if let Slot::Waiting(waiting) = &slot {
+                    waiting.cancel.cancel();
+                }
+                Ok(slot)
             }
             None => {
                 let known: Vec<_> = devices.keys().map(String::as_str).collect();
@@ -145,10 +174,12 @@ impl Agent {
         }
     }
 
-    fn order(&self, request: AttachRequest) -> Result<Order, String> {
+    pub(crate) fn order(&self, request: AttachRequest) -> Result<Order, String> {
+        checks::check_name(&request.name).map_err(|problem| format!("name: {problem}"))?;
+        let target = checks::target(request.device.as_deref(), request.selector.as_deref())?;
         Ok(Order {
-            name: check_name(request.name)?,
-            target: target(request.device, request.selector)?,
+            name: request.name,
+            target,
             socket: check_socket(request.socket)?,
             socket_options: self.socket_options.clone(),
             remote: self.remote.clone(),
@@ -156,61 +187,22 @@ impl Agent {
     }
 }
 
-fn check_name(name: String) -> Result<String, String> {
-    let plain = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || !plain {
-        return Err(format!(
-            "name: `{}` is not 1 to {MAX_NAME_BYTES} letters, digits, `.`, `_` or `-`",
-            name.escape_default()
-        ));
-    }
-    Ok(name)
-}
-
 fn check_socket(socket: PathBuf) -> Result<PathBuf, String> {
-    if Path::is_absolute(&socket) {
-        Ok(socket)
-    } else {
-        Err(format!(
+    if !Path::is_absolute(&socket) {
+        return Err(format!(
             "socket: `{}` is not an absolute path",
             socket.display()
-        ))
+        ));
     }
-}
-
-fn target(device: Option<String>, selector: Option<String>) -> Result<Target, String> {
-    match (device, selector) {
-        (Some(device), None) => Ok(Target::Device(device)),
-        (None, Some(text)) => {
-            let selector: Selector = text.parse().map_err(|e| format!("{e}"))?;
-            Ok(Target::Selector {
-                class: selector.class,
-                labels: selector.labels.into_iter().collect(),
-            })
-        }
-        _ => Err("give one of `device` and `selector`".to_owned()),
-    }
-}
-
-fn attached(served: &Served) -> Attached {
-    let attachment = &served.attachment;
-    Attached {
-        name: served.order.name.clone(),
-        device: attachment.device_id.clone(),
-        socket: served.order.socket.clone(),
-        session: attachment.session.to_string(),
-        epoch: attachment.epoch.0,
-        vendor_id: attachment.descriptor.vendor_id(),
-        device_id: attachment.descriptor.device_id(),
-    }
+    config::check_socket("socket", &socket).map_err(|bad| runtime::chain(&bad))?;
+    Ok(socket)
 }
 
 fn status(served: &Served) -> DeviceStatus {
-    let attached = attached(served);
+    let attached = served.attached();
     let device = served.device.counters();
     let session = served.device.session().counters();
+    let lost = served.device.session().lost();
     DeviceStatus {
         name: attached.name,
         device: attached.device,
@@ -222,6 +214,9 @@ fn status(served: &Served) -> DeviceStatus {
             FrontState::Live => DeviceState::Live,
             FrontState::Contained | FrontState::Closed => DeviceState::Lost,
         },
+        state_age_ms: lost.as_ref().map(|lost| millis(lost.since.elapsed())),
+        reason: lost.map(|lost| lost.reason),
+        next_try_ms: None,
         transport: served.order.remote.transport.to_string(),
         counters: Counters {
             config_reads: device.config_reads,

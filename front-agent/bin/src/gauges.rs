@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
-use potemkin_service::admin::{DeviceState, DeviceStatus};
+use potemkin_service::admin::{DeviceState, DeviceStatus, Status};
 
 use crate::agent::Agent;
 
@@ -16,11 +16,17 @@ pub(crate) async fn publish(agent: Arc<Agent>) {
     loop {
         ticks.tick().await;
         let status = agent.status();
-        gauge!("potemkin_front_devices").set(f64::from(
-            u32::try_from(status.devices.len()).unwrap_or(u32::MAX),
-        ));
+        let waiting = count(&status, |state| state == DeviceState::Waiting);
+        let attached = count(&status, |state| state != DeviceState::Waiting);
+        gauge!("potemkin_front_devices").set(attached);
+        gauge!("potemkin_front_devices_waiting").set(waiting);
         status.devices.iter().for_each(publish_device);
     }
+}
+
+fn count(status: &Status, wanted: impl Fn(DeviceState) -> bool) -> f64 {
+    let devices = status.devices.iter().filter(|device| wanted(device.state));
+    f64::from(u32::try_from(devices.count()).unwrap_or(u32::MAX))
 }
 
 fn publish_device(device: &DeviceStatus) {
@@ -55,6 +61,10 @@ fn publish_device(device: &DeviceStatus) {
 
 fn describe() {
     describe_gauge!("potemkin_front_devices", "Devices attached to this agent");
+    describe_gauge!(
+        "potemkin_front_devices_waiting",
+        "Devices of the configuration that are not attached yet"
+    );
     describe_gauge!(
         "potemkin_front_session_live",
         "1 while the device's session is live, 0 while it is not"

@@ -6,17 +6,26 @@
 
 mod admin;
 mod agent;
+mod backoff;
+mod bus;
+mod checks;
 mod function;
 mod gauges;
 mod served;
 mod settings;
+mod waiting;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
-use potemkin_service::{About, BoxError, Startup, admin::AttachRequest, metrics::MetricsServer};
+use potemkin_service::{
+    About, BoxError, Startup, admin::AttachRequest, metrics::MetricsServer,
+    reload::CertificateWatch,
+};
 use potemkin_vfio_server::{Listener, Options};
 use serde::Serialize;
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, task::JoinSet};
 
 use agent::Agent;
 pub use settings::{BrokerSection, DeviceSection, FrontSettings, SessionSection};
@@ -24,15 +33,17 @@ pub use settings::{BrokerSection, DeviceSection, FrontSettings, SessionSection};
 const ABOUT: About = About {
     binary: "potemkin-front",
     summary: "Potemkin's front agent: attaches remote devices and offers each to a VMM on a vfio-user socket",
-    examples: "  # With a configuration file; see deploy/config/front.toml\n  \
+    examples: "  # With a configuration file; see deploy/config/front.toml. The sockets' directory must be there; a systemd unit\n  \
+         # makes it with RuntimeDirectory=potemkin\n  \
+         sudo install -d -o \"$(id -un)\" /run/potemkin\n  \
          potemkin-front --config front.toml\n\n  \
          # Check it first: exit code 2 and the line at fault if it is wrong\n  \
          potemkin-front --config front.toml --check-config\n\n  \
          # Another broker, without touching the file\n  \
          POTEMKIN_FRONT__BROKER__ADDR=broker.example:7640 potemkin-front --config front.toml\n\n  \
          # Attach a device to the running agent, and show what it has\n  \
-         potemkin attach edu0 --agent /run/potemkin/front.sock --device edu-0 --socket /run/potemkin/edu0.sock\n  \
-         potemkin status --agent /run/potemkin/front.sock",
+         potemkin attach edu0 --agent /run/potemkin/admin.sock --device edu-0 --socket /run/potemkin/edu0.sock\n  \
+         potemkin status --agent /run/potemkin/admin.sock",
 };
 
 /// Where a running agent listens; the contents of its ready-file.
@@ -56,22 +67,30 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
         group: settings.socket_group,
         ..Options::default()
     };
-    let agent = Arc::new(Agent::new(settings.remote_options(&startup.base)?, options));
-    let admin_path = std::path::absolute(settings.admin_socket.resolve(&startup.base))?;
+    let remote = settings.remote_options(&startup.base)?;
+    let certificates = settings
+        .tls
+        .as_ref()
+        .map(|tls| CertificateWatch::new(tls, &startup.base, &remote.tls));
+    let stopping = startup.shutdown.child_token();
+    let agent = Arc::new(Agent::new(remote, options, stopping));
+    let admin_path = settings::absolute(&settings.admin_socket, &startup.base);
     // Removes the socket when it goes.
     let admin_socket = Listener::bind(&admin_path, settings.socket_group)?;
     let metrics = MetricsServer::start(settings.metrics_listen)?;
-    for device in &settings.devices {
-        let request = AttachRequest {
-            name: device.name.clone(),
-            device: device.device.clone(),
-            selector: device.selector.clone(),
-            socket: std::path::absolute(device.socket.resolve(&startup.base))?,
+    let listener = std::os::unix::net::UnixListener::from(admin_socket.descriptor().try_clone()?);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let operators = admin::serve(listener, Arc::clone(&agent), startup.shutdown.clone());
+    let operators = tokio::spawn(operators);
+    if let Err(error) = attach_configured(&agent, &startup).await {
+        agent.stop().await;
+        // Tries that the shutdown ended did not fail.
+        return if startup.shutdown.is_cancelled() {
+            Ok(())
+        } else {
+            Err(error)
         };
-        if let Err(error) = agent.attach(request).await {
-            agent.stop().await;
-            return Err(format!("devices: `{}`: {error}", device.name).into());
-        }
     }
     let _ready = startup.announce(&Addresses {
         admin: admin_path.clone(),
@@ -80,13 +99,41 @@ async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
     tracing::info!(admin = %admin_path.display(), metrics = %metrics.address(), "ready");
 
     let gauges = tokio::spawn(gauges::publish(Arc::clone(&agent)));
-    let listener = std::os::unix::net::UnixListener::from(admin_socket.descriptor().try_clone()?);
-    listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
-    admin::serve(listener, Arc::clone(&agent), startup.shutdown.clone()).await;
+    let certificates = certificates.map(|watch| tokio::spawn(watch.run()));
+    operators.await?;
 
     tracing::info!("stopping: detaching all devices");
     gauges.abort();
+    if let Some(watch) = certificates {
+        watch.abort();
+    }
     agent.stop().await;
     Ok(())
+}
+
+/// Tries to attach the devices of the configuration, all at once. Those that may be had later do not fail here.
+async fn attach_configured(
+    agent: &Arc<Agent>,
+    startup: &Startup<FrontSettings>,
+) -> Result<(), BoxError> {
+    let mut tries = JoinSet::new();
+    for device in &startup.settings.devices {
+        let name = device.name.clone();
+        let request = AttachRequest {
+            name: name.clone(),
+            device: device.device.clone(),
+            selector: device.selector.clone(),
+            socket: settings::absolute(&device.socket, &startup.base),
+        };
+        let attach = Arc::clone(agent).attach_configured(request);
+        tries.spawn(async move { attach.await.map_err(|e| format!("devices: `{name}`: {e}")) });
+    }
+    while let Some(tried) = tries.join_next().await {
+        tried??;
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

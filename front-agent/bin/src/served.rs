@@ -5,13 +5,17 @@ use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 use potemkin_front_core::{
     AttachError, Attachment, FrontDevice, RemoteFunction, RemoteOptions, Target,
 };
+use potemkin_service::admin::Attached;
 use potemkin_session::front::FrontState;
 use potemkin_vfio_server::{BindError, Options, Server};
 use thiserror::Error;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::oneshot,
+    task::{LocalSet, spawn_local},
+};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
-use crate::function::VfioFunction;
+use crate::{bus::VfioBus, function::VfioFunction};
 
 /// Longest that giving a device back may hold up a stop; the broker's grace period ends the claim without it.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,6 +28,15 @@ pub(crate) struct Order {
     pub(crate) socket: PathBuf,
     pub(crate) socket_options: Options,
     pub(crate) remote: RemoteOptions,
+}
+
+/// What the agent gives each device.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    /// Ends the device, wherever it stands.
+    pub(crate) stop: CancellationToken,
+    /// Kept by the device's thread.
+    pub(crate) running: TaskTrackerToken,
 }
 
 /// A device that is served until this is stopped or dropped.
@@ -49,30 +62,42 @@ pub(crate) enum ServeError {
     /// The device was not attached.
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// A bug, reported by its own message.
-    #[error("the device's thread ended early")]
+    /// The agent stops. (Or there is a bug, reported by its own message.)
+    #[error("the device's thread ended before it was attached")]
     Ended,
+}
+
+impl ServeError {
+    /// Whether the same start may succeed later, with nothing changed here.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Attach(error) => error.may_pass(),
+            Self::Thread(_) | Self::Socket(_) | Self::Ended => false,
+        }
+    }
 }
 
 type Started = (Attachment, Arc<FrontDevice>);
 
 impl Served {
     /// Makes the socket, attaches, and returns once the host has accepted the session. Undoes all when a step fails.
-    pub(crate) async fn start(order: Order) -> Result<Self, ServeError> {
+    pub(crate) async fn start(order: Order, begin: Begin) -> Result<Self, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(ServeError::Thread)?;
-        let stop = CancellationToken::new();
+        let Begin { stop, running } = begin;
         let (answer, answered) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let (thread_order, thread_stop) = (order.clone(), stop.clone());
         thread::Builder::new()
             .name(format!("dev-{}", order.name))
             .spawn(move || {
-                runtime.block_on(serve(thread_order, thread_stop, answer));
+                // The client's handle does not leave the thread, and who uses it need not.
+                LocalSet::new().block_on(&runtime, serve(thread_order, thread_stop, answer));
                 // Whoever waits may have gone.
                 let _ = end.send(());
+                drop(running);
             })
             .map_err(ServeError::Thread)?;
         // An attach that nobody waits for any more must not go on.
@@ -93,6 +118,32 @@ impl Served {
         self.stop.cancel();
         // An error means that the thread has ended already.
         let _ = self.ended.await;
+    }
+
+    /// What the admin socket and the log say of it.
+    pub(crate) fn attached(&self) -> Attached {
+        let attachment = &self.attachment;
+        Attached {
+            name: self.order.name.clone(),
+            device: attachment.device_id.clone(),
+            socket: self.order.socket.clone(),
+            session: attachment.session.to_string(),
+            epoch: attachment.epoch.0,
+            vendor_id: attachment.descriptor.vendor_id(),
+            device_id: attachment.descriptor.device_id(),
+        }
+    }
+
+    pub(crate) fn announce(&self) {
+        let attached = self.attached();
+        tracing::info!(
+            name = attached.name,
+            device = attached.device,
+            session = attached.session,
+            epoch = attached.epoch,
+            socket = %attached.socket.display(),
+            "attached"
+        );
     }
 
     pub(crate) fn state(&self) -> FrontState {
@@ -136,18 +187,22 @@ async fn run(
     let attachment = function.attachment().clone();
     let device = Arc::clone(function.device());
     let session = device.session().clone();
-    let (drive, lease) = function.into_parts();
-    let driver = tokio::spawn(drive);
+    let bus = VfioBus::default();
+    let (drive, lease) = function.into_parts(bus.clone());
+    let driver = spawn_local(drive);
+    let deferred = spawn_local(bus.clone().run());
 
+    let mut goodbye = "detached".to_owned();
     match session.opened().await {
         Ok(()) => {
             let started = (attachment, Arc::clone(&device));
             if answer.send(Ok(started)).is_ok() {
                 let served = server
-                    .serve(&VfioFunction::new(device), stop.cancelled())
+                    .serve(&VfioFunction::new(device, bus), stop.cancelled())
                     .await;
                 if let Err(error) = served {
                     tracing::error!(name = order.name, %error, "the vfio-user socket failed");
+                    goodbye = error.to_string();
                 }
             }
         }
@@ -156,10 +211,11 @@ async fn run(
         }
     }
 
-    session.close("detached");
+    session.close(&goodbye);
     if driver.await.is_err() {
         tracing::error!(name = order.name, "the session's driver panicked");
     }
+    deferred.abort();
     match tokio::time::timeout(DETACH_TIMEOUT, lease.detach()).await {
         Ok(Ok(())) => tracing::info!(name = order.name, "detached"),
         Ok(Err(error)) => tracing::warn!(

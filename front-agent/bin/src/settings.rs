@@ -1,18 +1,24 @@
 //! The agent's configuration.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use potemkin_front_core::{BrokerAddress, RemoteOptions};
 use potemkin_service::{
-    BoxError, NoArgs, Settings,
-    config::{ConfigPath, HumanDuration, LogSection, TlsSection},
+    NoArgs, Settings,
+    config::{BadValue, ConfigPath, HumanDuration, LogSection, TlsSection, check_socket},
 };
-use potemkin_transport::{DialOptions, IdentityPattern, Role, TransportKind};
+use potemkin_transport::{
+    DialOptions, IdentityError, IdentityPattern, Role, TlsMaterial, TransportKind, UnknownTransport,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::checks::{self, MAX_DEVICES};
 
 /// `potemkin-front`'s configuration file.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -30,7 +36,7 @@ pub struct FrontSettings {
     pub session: SessionSection,
     /// Where Prometheus scrapes, plain HTTP.
     pub metrics_listen: SocketAddr,
-    /// Devices to attach at the start.
+    /// Devices to attach at the start, or as soon as they can be had.
     pub devices: Vec<DeviceSection>,
     /// Logging.
     pub log: LogSection,
@@ -61,7 +67,7 @@ pub struct SessionSection {
     pub idle_timeout: HumanDuration,
 }
 
-/// `[[devices]]`: one device to attach at the start.
+/// `[[devices]]`: one device to attach at the start, or as soon as it can be had.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSection {
@@ -78,7 +84,7 @@ pub struct DeviceSection {
 impl Default for FrontSettings {
     fn default() -> Self {
         Self {
-            admin_socket: ConfigPath::from("/run/potemkin/front.sock"),
+            admin_socket: ConfigPath::from("/run/potemkin/admin.sock"),
             socket_group: None,
             broker: BrokerSection::default(),
             tls: None,
@@ -122,43 +128,33 @@ impl Settings for FrontSettings {
         &mut self.log
     }
 
-    fn validate(&self, base: &Path) -> Result<(), BoxError> {
+    fn validate(&self, base: &Path) -> Result<(), BadValue> {
         self.remote_options(base)?;
-        for device in &self.devices {
-            if device.device.is_some() == device.selector.is_some() {
-                let name = &device.name;
-                return Err(
-                    format!("devices: `{name}`: give one of `device` and `selector`").into(),
-                );
-            }
-        }
-        Ok(())
+        self.check_devices()?;
+        self.check_sockets(base)
     }
 }
 
 impl FrontSettings {
     /// What the data path needs, checked.
-    pub(crate) fn remote_options(&self, base: &Path) -> Result<RemoteOptions, BoxError> {
-        let tls = self
-            .tls
-            .as_ref()
-            .ok_or("[tls]: missing: give `ca`, `cert` and `key` (potemkin certs dev DIR makes some for a trial)")?
-            .load(base)?;
+    pub(crate) fn remote_options(&self, base: &Path) -> Result<RemoteOptions, BadValue> {
+        let tls = self.load_tls(base)?;
         let identity = match &self.broker.identity {
             Some(pattern) => pattern
                 .parse()
-                .map_err(|e| format!("broker.identity: {e}"))?,
+                .map_err(|e: IdentityError| BadValue::new("broker.identity", e.to_string()))?,
             None => IdentityPattern::same_domain(tls.identity(), Role::Broker),
         };
         let transport = self
             .broker
             .transport
             .parse()
-            .map_err(|e| format!("broker.transport: {e}"))?;
+            .map_err(|e: UnknownTransport| BadValue::new("broker.transport", e.to_string()))?;
         check_host_port("broker.addr", &self.broker.addr)?;
         let deadline = Duration::from(self.session.deadline);
         if !DEADLINE.contains(&deadline) {
-            return Err(format!("session.deadline: {deadline:?} is not within 50ms to 4s").into());
+            let problem = format!("{deadline:?} is not within 50ms to 4s");
+            return Err(BadValue::new("session.deadline", problem));
         }
         Ok(RemoteOptions {
             tls,
@@ -172,14 +168,22 @@ impl FrontSettings {
         })
     }
 
-    fn dial_options(&self) -> Result<DialOptions, BoxError> {
+    /// Certificates and key, which must be an agent's.
+    fn load_tls(&self, base: &Path) -> Result<TlsMaterial, BadValue> {
+        let missing =
+            "missing: give `ca`, `cert` and `key` (potemkin certs dev DIR makes some for a trial)";
+        let tls = self.tls.as_ref();
+        tls.ok_or_else(|| BadValue::new("tls", missing))?
+            .load(base, &[Role::Agent])
+    }
+
+    fn dial_options(&self) -> Result<DialOptions, BadValue> {
         let keep_alive = Duration::from(self.session.keep_alive);
         let idle_timeout = Duration::from(self.session.idle_timeout);
         if keep_alive >= idle_timeout {
-            return Err(format!(
-                "session.idle_timeout: {idle_timeout:?} must be longer than session.keep_alive ({keep_alive:?})"
-            )
-            .into());
+            let problem =
+                format!("{idle_timeout:?} must be longer than session.keep_alive ({keep_alive:?})");
+            return Err(BadValue::new("session.idle_timeout", problem));
         }
         Ok(DialOptions {
             keep_alive: (!keep_alive.is_zero()).then_some(keep_alive),
@@ -187,14 +191,73 @@ impl FrontSettings {
             ..DialOptions::default()
         })
     }
+
+    fn check_devices(&self) -> Result<(), BadValue> {
+        if self.devices.len() > MAX_DEVICES {
+            let problem = format!("{} given: at most {MAX_DEVICES}", self.devices.len());
+            return Err(BadValue::new("devices", problem));
+        }
+        let mut names = BTreeSet::new();
+        for (index, device) in self.devices.iter().enumerate() {
+            let bad = |problem| BadValue::new(format!("devices[{index}].name"), problem);
+            checks::check_name(&device.name).map_err(bad)?;
+            if !names.insert(&device.name) {
+                return Err(bad(format!("`{}` is given twice", device.name)));
+            }
+            checks::target(device.device.as_deref(), device.selector.as_deref())
+                .map_err(|problem| BadValue::new(device.target_key(index), problem))?;
+        }
+        Ok(())
+    }
+
+    /// Each must be possible, and have a path of its own.
+    fn check_sockets(&self, base: &Path) -> Result<(), BadValue> {
+        let admin = ("admin_socket".to_owned(), &self.admin_socket);
+        let devices = self.devices.iter().enumerate();
+        let devices = devices.map(|(index, d)| (format!("devices[{index}].socket"), &d.socket));
+        let mut taken = BTreeMap::new();
+        for (key, written) in iter::once(admin).chain(devices) {
+            let path = absolute(written, base);
+            check_socket(&key, &path)?;
+            if let Some(other) = taken.insert(path.clone(), key.clone()) {
+                let problem = format!("{} is given as {other} already", path.display());
+                return Err(BadValue::new(key, problem));
+            }
+        }
+        Ok(())
+    }
 }
 
-fn check_host_port(key: &str, text: &str) -> Result<(), BoxError> {
+impl DeviceSection {
+    /// The key to blame for which device it is.
+    fn target_key(&self, index: usize) -> String {
+        match (&self.device, &self.selector) {
+            (None, Some(_)) => format!("devices[{index}].selector"),
+            _ => format!("devices[{index}]"),
+        }
+    }
+}
+
+/// Where a socket is, whatever folder is current later.
+pub(crate) fn absolute(written: &ConfigPath, base: &Path) -> PathBuf {
+    let path = written.resolve(base);
+    // It fails for an empty path and in a folder that was removed: then the path is refused as it is.
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn check_host_port(key: &str, text: &str) -> Result<(), BadValue> {
     let port = text
         .rsplit_once(':')
         .and_then(|(_, port)| port.parse().ok());
     match port {
         Some(1_u16..) => Ok(()),
-        _ => Err(format!("{key}: `{text}` is not of the form host:port").into()),
+        _ => Err(BadValue::new(
+            key,
+            format!("`{text}` is not of the form host:port"),
+        )),
     }
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -21,10 +21,12 @@ use potemkin_session::{
     ids::{AttachNumber, Epoch, Incarnation, Path, SessionId},
 };
 use potemkin_transport::{
-    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel,
+    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel, status_words,
 };
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
+
+use crate::incarnation::of_this_process;
 
 /// Longest a control request may take: an attach waits for the host to fence and reset the device.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -157,12 +159,45 @@ pub enum AttachError {
     NotAccepted(String),
 }
 
+impl AttachError {
+    /// Whether the same attach may succeed later, with nothing changed at this end. Not so when the broker is another than it
+    /// should be, does not take us for who we are, or refuses by its rules.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => !matches!(
+                code,
+                Code::InvalidArgument
+                    | Code::PermissionDenied
+                    | Code::Unauthenticated
+                    | Code::Unimplemented
+            ),
+            Self::Connect { source, .. } => connect_may_pass(source),
+            Self::BadReply { .. } | Self::BadDescriptor { .. } => false,
+            // The control plane has worked with the same certificates just before the stream.
+            Self::Resolve { .. } | Self::Stream { .. } | Self::NotAccepted(_) => true,
+        }
+    }
+}
+
+/// A handshake fails in passing when the connection broke; what TLS itself finds wrong stays wrong.
+fn connect_may_pass(error: &TransportError) -> bool {
+    match error {
+        TransportError::Handshake { cause, .. } => cause
+            .as_ref()
+            .and_then(|cause| cause.downcast_ref::<io::Error>())
+            .is_some_and(|error| error.kind() != io::ErrorKind::InvalidData),
+        TransportError::Tls(_) | TransportError::Option { .. } => false,
+        _ => true,
+    }
+}
+
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::InvalidArgument => "invalid argument",
         Code::NotFound => "not found",
         Code::FailedPrecondition => "not possible now",
         Code::PermissionDenied => "permission denied",
+        Code::Unauthenticated => "not authenticated",
         Code::ResourceExhausted => "a limit of the broker was reached",
         Code::Unavailable => "unavailable",
         Code::DeadlineExceeded => "timed out",
@@ -240,7 +275,8 @@ impl Broker {
         self.address
     }
 
-    /// Asks for a session on a device.
+    /// Asks for a session on a device. If an older process with our identity has one on it, that ends: the newest process of an
+    /// agent wins, so two that live must not share an identity.
     ///
     /// # Errors
     /// What the broker says, or what is wrong with its answer.
@@ -250,6 +286,9 @@ impl Broker {
             version_max: VERSION,
             target: Some(target.to_message()),
             claim_id: Vec::new().into(),
+            agent_incarnation: of_this_process()
+                .map(Incarnation::to_bytes)
+                .unwrap_or_default(),
         };
         let reply = self
             .client
@@ -280,7 +319,7 @@ impl Broker {
             address: self.address,
             what,
             code: status.code(),
-            message: status.message().to_owned(),
+            message: status_words(status),
         }
     }
 
@@ -319,4 +358,59 @@ fn bounded<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(REQUEST_TIMEOUT);
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: Code) -> AttachError {
+        AttachError::Refused {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            what: "attach edu-0".to_owned(),
+            code,
+            message: String::new(),
+        }
+    }
+
+    fn handshake(source: Option<io::Error>) -> AttachError {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        AttachError::Connect {
+            address: peer,
+            source: Box::new(TransportError::Handshake {
+                peer,
+                kind: potemkin_transport::TransportKind::Grpc,
+                reason: String::new(),
+                cause: source.map(Into::into),
+            }),
+        }
+    }
+
+    #[test]
+    fn refusals_by_rule_do_not_pass_and_others_do() {
+        for code in [
+            Code::PermissionDenied,
+            Code::InvalidArgument,
+            Code::Unauthenticated,
+        ] {
+            assert!(!refused(code).may_pass(), "{code:?}");
+        }
+        for code in [
+            Code::Unavailable,
+            Code::NotFound,
+            Code::FailedPrecondition,
+            Code::AlreadyExists,
+            Code::ResourceExhausted,
+            Code::DeadlineExceeded,
+        ] {
+            assert!(refused(code).may_pass(), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_handshake_passes_and_a_wrong_certificate_does_not() {
+        assert!(handshake(Some(io::ErrorKind::ConnectionReset.into())).may_pass());
+        assert!(!handshake(Some(io::ErrorKind::InvalidData.into())).may_pass());
+        assert!(!handshake(None).may_pass());
+    }
 }

@@ -11,17 +11,24 @@ use crate::{bus::Bus, device::FrontDevice, session::Session};
 /// Runs a device's session on its stream until it is closed or contained. What waits then has been answered.
 ///
 /// `bus` is what the VMM does for the device; it is called from here.
-pub async fn drive(device: Arc<FrontDevice>, mut stream: FrameStream, bus: impl Bus) {
+pub async fn drive(device: Arc<FrontDevice>, stream: FrameStream, bus: impl Bus) {
+    run(&device, stream, &bus).await;
+    // A device that is gone interrupts nobody.
+    device.lower_intx();
+    device.settle_intx(&bus);
+}
+
+async fn run(device: &Arc<FrontDevice>, mut stream: FrameStream, bus: &impl Bus) {
     let session = device.session().clone();
     let lose = |reason: &str| {
         session.lock().core.handle_lost(reason);
-        settle(&device, &bus);
+        settle(device, bus);
     };
     let mut alarm = Alarm::default();
     loop {
-        settle(&device, &bus);
+        settle(device, bus);
         if let Err(error) = transmit(&session, &mut stream) {
-            return lose(&error.to_string());
+            return lose(&broker(&error));
         }
         let (state, timeout) = {
             let state = session.lock();
@@ -41,13 +48,13 @@ pub async fn drive(device: Arc<FrontDevice>, mut stream: FrameStream, bus: impl 
                         tracing::warn!(%violation, "the host broke the protocol");
                     }
                 }
-                Ok(None) => return lose("the stream ended"),
-                Err(error) => return lose(&error.to_string()),
+                Ok(None) => return lose("broker: the stream ended"),
+                Err(error) => return lose(&broker(&error)),
             },
             () = session.kicked() => {}
             flushed = stream.sender.flushed(), if sending => {
                 if let Err(error) = flushed {
-                    return lose(&error.to_string());
+                    return lose(&broker(&error));
                 }
             }
             () = alarm.rings() => session.lock().core.handle_timeout(Instant::now()),
@@ -75,6 +82,11 @@ fn settle(device: &Arc<FrontDevice>, bus: &impl Bus) {
         }
     }
     device.settle_intx(bus);
+}
+
+/// What fails here is the leg to the broker; what fails behind it comes as a close frame.
+fn broker(error: &TransportError) -> String {
+    format!("broker: {error}")
 }
 
 /// A timer that is moved only when it must ring earlier: most deadlines are met, and setting a timer for each access costs.

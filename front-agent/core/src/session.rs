@@ -45,7 +45,18 @@ pub(crate) struct State {
     opened: Vec<Waker>,
     /// Who waits until something is acknowledged.
     settling: Vec<Waker>,
-    contained: Option<String>,
+    /// What was acknowledged when everything that came before had been handed out.
+    settled: u64,
+    lost: Option<Lost>,
+}
+
+/// What ended a session.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Why, for people.
+    pub reason: String,
+    /// When.
+    pub since: Instant,
 }
 
 #[derive(Debug)]
@@ -69,7 +80,8 @@ impl Session {
             blocked: Vec::new(),
             opened: Vec::new(),
             settling: Vec::new(),
-            contained: None,
+            settled: 0,
+            lost: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -151,7 +163,7 @@ impl Session {
         self.kick();
         poll_fn(|context| {
             let mut state = self.lock();
-            if state.core.acknowledged() >= last || !state.core.is_live() {
+            if state.settled >= last || !state.core.is_live() {
                 return Poll::Ready(());
             }
             state.settling.push(context.waker().clone());
@@ -180,8 +192,8 @@ impl Session {
                 }
                 FrontState::Live => Poll::Ready(Ok(())),
                 FrontState::Contained | FrontState::Closed => {
-                    let reason = state.contained.clone();
-                    Poll::Ready(Err(reason.unwrap_or_else(|| "closed".to_owned())))
+                    let lost = state.lost.as_ref().map(|lost| lost.reason.clone());
+                    Poll::Ready(Err(lost.unwrap_or_else(|| "closed".to_owned())))
                 }
             }
         })
@@ -190,7 +202,10 @@ impl Session {
 
     /// Ends the session on purpose; the driver sends a last frame and returns.
     pub fn close(&self, reason: &str) {
-        self.lock().core.close(reason);
+        let mut state = self.lock();
+        state.core.close(reason);
+        state.note_end(reason.to_owned());
+        drop(state);
         self.kick();
     }
 
@@ -199,9 +214,9 @@ impl Session {
         self.lock().core.state()
     }
 
-    /// Why it is contained, once it is.
-    pub fn contained(&self) -> Option<String> {
-        self.lock().contained.clone()
+    /// Why and since when it is contained or closed, once it is.
+    pub fn lost(&self) -> Option<Lost> {
+        self.lock().lost.clone()
     }
 
     /// Frames and bytes so far.
@@ -313,13 +328,22 @@ impl State {
                 FrontEvent::Opened => self.opened.drain(..).for_each(Waker::wake),
                 FrontEvent::Contained(reason) => {
                     tracing::warn!(%reason, "session contained: reads give all-ones, writes are dropped");
-                    self.contained = Some(reason);
+                    self.note_end(reason);
                     self.opened.drain(..).for_each(Waker::wake);
                 }
             }
         }
+        self.settled = self.core.acknowledged();
         self.settling.drain(..).for_each(Waker::wake);
         None
+    }
+
+    /// The first reason is the one that counts: a contained session is closed later.
+    fn note_end(&mut self, reason: String) {
+        self.lost.get_or_insert_with(|| Lost {
+            reason,
+            since: Instant::now(),
+        });
     }
 
     fn complete(&mut self, sequence: u64, outcome: Result<Bytes, Failure>) {

@@ -312,7 +312,14 @@ async fn a_read_that_is_never_answered_gives_all_ones_once_and_the_next_at_once(
     assert_eq!(read_u32(&rig.device, 0).await, u32::MAX);
 
     assert_eq!(rig.device.session().counters().frames_sent, frames);
-    assert!(rig.device.session().contained().unwrap().contains("300 ms"));
+    assert!(
+        rig.device
+            .session()
+            .lost()
+            .unwrap()
+            .reason
+            .contains("300 ms")
+    );
     rig.driver.await.unwrap();
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -29,10 +30,10 @@ pub(crate) struct Connection<'f, F> {
 }
 
 impl<'f, F: Function> Connection<'f, F> {
-    /// Serves `socket`, which does not block.
-    pub(crate) fn new(function: &'f F, socket: OwnedFd) -> std::io::Result<Self> {
+    /// Serves `socket`, which does not block and was accepted at `path`.
+    pub(crate) fn new(function: &'f F, socket: OwnedFd, path: &'f Path) -> std::io::Result<Self> {
         let socket = Arc::new(socket);
-        let dispatch = Dispatch::new(function, Arc::clone(&socket));
+        let dispatch = Dispatch::new(function, Arc::clone(&socket), path);
         let client = Rc::clone(dispatch.client());
         let socket = watch(socket, Interest::READABLE)?;
         Ok(Self {

@@ -1,6 +1,7 @@
 //! What each message does.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use potemkin_vfio_user::message::{
     Capabilities, DeviceInfo, DmaMap, DmaUnmap, INDEX_COUNT, IRQ_COUNT, IrqInfo, MAJOR, MINOR,
     RegionAccess, RegionInfo, RegionInfoFlags, Request, Version, WriteMulti,
 };
-use potemkin_vfio_user::{Errno, Header, HeaderError, MAX_DATA_XFER};
-use tracing::{debug, info};
+use potemkin_vfio_user::{Command, Errno, Header, HeaderError, MAX_DATA_XFER};
+use tracing::{debug, info, warn};
 
 use crate::control::{Client, ClientControl};
 use crate::error::{Fault, Refusal};
@@ -30,6 +31,35 @@ pub(crate) struct Dispatch<'f, F> {
     windows: Windows,
     replies: Replies,
     negotiated: bool,
+    refusals: Refusals<'f>,
+}
+
+/// What a client was refused.
+struct Refusals<'f> {
+    /// The server's, for the log.
+    path: &'f Path,
+    count: u64,
+}
+
+impl Refusals<'_> {
+    /// The first tells whoever reads the log that this client is not sound; a client must not be able to fill it with the rest.
+    fn note(&mut self, header: &Header, refusal: &Refusal) {
+        self.count = self.count.saturating_add(1);
+        let command = header.known_command().map_or("unknown", Command::name);
+        let (code, id) = (header.command, header.id);
+        if self.count == 1 {
+            let socket = self.path.display();
+            warn!(%socket, command, code, id, %refusal, "request refused; further ones are logged at debug");
+        } else {
+            debug!(command, code, id, %refusal, "request refused");
+        }
+    }
+
+    fn conclude(&self) {
+        if self.count > 1 {
+            warn!(socket = %self.path.display(), refused = self.count, "requests of the client were refused");
+        }
+    }
 }
 
 /// Replies that go out together.
@@ -51,7 +81,7 @@ impl Replies {
 }
 
 impl<'f, F: Function> Dispatch<'f, F> {
-    pub(crate) fn new(function: &'f F, socket: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(function: &'f F, socket: Arc<OwnedFd>, path: &'f Path) -> Self {
         let info = function.info();
         Self {
             function,
@@ -60,6 +90,7 @@ impl<'f, F: Function> Dispatch<'f, F> {
             windows: Windows::default(),
             replies: Replies(Vec::with_capacity(LONG)),
             negotiated: false,
+            refusals: Refusals { path, count: 0 },
         }
     }
 
@@ -90,6 +121,7 @@ impl<'f, F: Function> Dispatch<'f, F> {
 
     /// Withdraws the client's windows, and tells the function that it has gone.
     pub(crate) fn close(&mut self) {
+        self.refusals.conclude();
         if self.negotiated {
             self.unmap_all();
             self.function.disconnected();
@@ -115,7 +147,7 @@ impl<'f, F: Function> Dispatch<'f, F> {
         let fault = match self.try_handle(header, payload, fds).await {
             Ok(()) => None,
             Err(refusal) => {
-                debug!(command = header.command, id = header.id, %refusal, "request refused");
+                self.refusals.note(header, &refusal);
                 self.replies.0.truncate(start);
                 header
                     .error_reply(refusal.errno())
@@ -320,19 +352,25 @@ impl<'f, F: Function> Dispatch<'f, F> {
         // The decoder has checked the index, and that the end does not overflow.
         let region = &self.regions[access.region as usize];
         if access.offset + u64::from(access.count) > region.size {
-            return Err(Refusal::because(
+            return Err(Refusal::access(
+                access,
                 Errno::INVAL,
                 "the access passes the end of the region",
             ));
         }
         if !allows(region) {
-            return Err(Refusal::because(
+            return Err(Refusal::access(
+                access,
                 Errno::ACCESS,
                 "the region does not allow it",
             ));
         }
         let code = u8::try_from(access.region).ok().and_then(Space::from_code);
-        code.ok_or(Refusal::because(Errno::INVAL, "there is no such region"))
+        code.ok_or(Refusal::access(
+            access,
+            Errno::INVAL,
+            "there is no such region",
+        ))
     }
 
     fn dma_map(&mut self, header: &Header, map: &DmaMap, fds: Vec<OwnedFd>) -> Result<(), Refusal> {

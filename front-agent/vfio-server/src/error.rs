@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use potemkin_vfio_user::message::RegionAccess;
 use potemkin_vfio_user::{DecodeError, Errno, HeaderError};
 use thiserror::Error;
 
@@ -76,6 +77,12 @@ pub(crate) enum Refusal {
     Decode(#[from] DecodeError),
     #[error("{what}")]
     Because { what: &'static str, errno: Errno },
+    #[error("region {}, offset {:#x}, count {}: {what}", access.region, access.offset, access.count)]
+    Access {
+        access: RegionAccess,
+        what: &'static str,
+        errno: Errno,
+    },
     #[error("the function refuses: {0}")]
     Function(Errno),
 }
@@ -85,10 +92,20 @@ impl Refusal {
         Self::Because { what, errno }
     }
 
+    pub(crate) fn access(access: RegionAccess, errno: Errno, what: &'static str) -> Self {
+        Self::Access {
+            access,
+            what,
+            errno,
+        }
+    }
+
     pub(crate) fn errno(&self) -> Errno {
         match self {
             Self::Decode(error) => error.errno(),
-            Self::Because { errno, .. } | Self::Function(errno) => *errno,
+            Self::Because { errno, .. } | Self::Access { errno, .. } | Self::Function(errno) => {
+                *errno
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ impl Server {
                 () = &mut shutdown => return Ok(()),
                 socket = self.accept(&watched) => socket?,
             };
-            let Ok(mut connection) = Connection::new(function, socket) else {
+            let Ok(mut connection) = Connection::new(function, socket, self.path()) else {
                 warn!(socket = %self.path().display(), "no room to serve a client; it is disconnected");
                 continue;
             };

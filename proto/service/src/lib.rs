@@ -41,6 +41,7 @@ pub mod cli;
 pub mod config;
 pub mod metrics;
 pub mod ready;
+pub mod reload;
 pub mod runtime;
 pub mod selector;
 pub mod service;

@@ -57,18 +57,17 @@ pub fn exit_of_clap(error: &clap::Error) -> ExitCode {
     })
 }
 
-/// The error and its causes, one line each. A cause that its effect's message already ends with is left out.
+/// The error and its causes, one line each. A cause that is in the text already is left out: some messages contain their cause's,
+/// with a hint behind it.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut last = error.to_string();
-    let mut text = last.clone();
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let message = error.to_string();
-        if !last.ends_with(&message) {
+        if !text.contains(&message) {
             // Writing to a string cannot fail.
             let _ = write!(text, "\n  caused by: {message}");
-            last = message;
         }
         cause = error.source();
     }
@@ -102,5 +101,29 @@ mod tests {
         let error = Repeating(std::io::Error::other("no such disk"));
 
         assert_eq!(chain(&error), "cannot start: no such disk");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot start: {0} (is it mounted?)")]
+    struct Hinting(#[source] Repeating);
+
+    #[test]
+    fn chain_tells_each_cause_once_whatever_stands_behind_it() {
+        let error = Hinting(Repeating(std::io::Error::other("no such disk")));
+
+        assert_eq!(
+            chain(&error),
+            "cannot start: cannot start: no such disk (is it mounted?)"
+        );
+    }
+
+    #[test]
+    fn chain_goes_on_behind_a_cause_that_is_left_out() {
+        let error = Repeating(std::io::Error::other(Outer(std::io::Error::other("gone"))));
+
+        assert_eq!(
+            chain(&error),
+            "cannot start: cannot read key.pem\n  caused by: gone"
+        );
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::CommonArgs;
-use crate::config::{self, Loaded, LogSection};
+use crate::config::{self, BadValue, ConfigError, Loaded, LogSection};
 use crate::ready::{ReadyError, ReadyFile};
 use crate::runtime::{self, BoxError, EXIT_OK, EXIT_USAGE};
 use crate::{Shutdown, signals, telemetry};
@@ -30,8 +30,11 @@ pub trait Settings: DeserializeOwned + Serialize {
     fn apply(&mut self, _args: Self::Args) {}
 
     /// Checks what the types do not: files that must exist, values that exclude each other. `base` is where relative
-    /// paths start. The message names the key.
-    fn validate(&self, _base: &Path) -> Result<(), BoxError> {
+    /// paths start.
+    ///
+    /// # Errors
+    /// The key, as `hosts.lease`, and what is wrong with it; the caller adds where it stands.
+    fn validate(&self, _base: &Path) -> Result<(), BadValue> {
         Ok(())
     }
 }
@@ -93,7 +96,7 @@ where
     };
     let (loaded, common) = match load::<S>(line) {
         Ok(loaded) => loaded,
-        Err(error) => return runtime::fail(&*error, EXIT_USAGE),
+        Err(error) => return runtime::fail(&error, EXIT_USAGE),
     };
     if common.check_config {
         return print_summary(&loaded.settings);
@@ -123,12 +126,15 @@ fn parse<A: Args>(
 }
 
 /// Configuration and arguments, checked, with logging on.
-fn load<S: Settings>(line: CommandLine<S::Args>) -> Result<(Loaded<S>, CommonArgs), BoxError> {
+fn load<S: Settings>(line: CommandLine<S::Args>) -> Result<(Loaded<S>, CommonArgs), ConfigError> {
     let mut loaded: Loaded<S> = config::load(S::ROLE, line.common.config.as_deref())?;
     line.common.apply_to(loaded.settings.log_mut());
     loaded.settings.apply(line.role);
-    telemetry::init(loaded.settings.log_mut())?;
-    loaded.settings.validate(&loaded.base)?;
+    telemetry::init(loaded.settings.log_mut()).map_err(|bad| match line.common.log_filter {
+        Some(_) => ConfigError::in_argument("--log-filter", bad),
+        None => loaded.places.blame(bad),
+    })?;
+    loaded.check(S::validate)?;
     Ok((loaded, line.common))
 }
 

@@ -3,27 +3,18 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 
-use crate::config::{LogFormat, LogSection};
-
-/// Why logging could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "log.filter: `{filter}` is not a filter: write a level (error, warn, info, debug, trace) or a list of module=level"
-)]
-pub struct TelemetryError {
-    filter: String,
-    #[source]
-    source: ParseError,
-}
+use crate::config::{BadValue, LogFormat, LogSection};
 
 /// Starts logging. Once a process has a subscriber, further calls only check the filter: the first one stays, so that tests
 /// may run several roles in one process.
-pub fn init(log: &LogSection) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|source| TelemetryError {
-        filter: log.filter.clone(),
-        source,
+pub fn init(log: &LogSection) -> Result<(), BadValue> {
+    let filter = EnvFilter::try_new(&log.filter).map_err(|source| {
+        let problem = format!(
+            "`{}` is not a filter: write a level (error, warn, info, debug, trace) or a list of module=level",
+            log.filter
+        );
+        BadValue::new("log.filter", problem).because(source)
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

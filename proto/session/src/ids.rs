@@ -48,7 +48,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// One run of a host process: 16 random bytes, new with each start.
+/// One run of a host's or an agent's process: 16 random bytes, new with each start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation([u8; 16]);
 

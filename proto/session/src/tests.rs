@@ -5,5 +5,6 @@
 mod pair;
 
 mod deadlines;
+mod dma;
 mod flow;
 mod hostile;

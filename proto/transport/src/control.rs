@@ -1,13 +1,15 @@
 //! Channels for the gRPC services beside sessions.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::grpc::{MAX_HEADER_BYTES, connect_tls};
+use crate::grpc::{MAX_HEADER_BYTES, connect_tls, reason};
 use crate::options::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::{DialOptions, IdentityPattern, TlsMaterial, TransportError, TransportKind};
 
@@ -52,6 +54,16 @@ pub async fn control_channel(
         .map_err(|error| unusable(addr, error))
 }
 
+/// What a status says: the peer's words or, if it was made at this end, what became of the connection as well.
+#[must_use]
+pub fn status_words(status: &Status) -> String {
+    let said = status.message();
+    match status.source().map(reason) {
+        Some(reason) if !said.contains(&reason) => format!("{said}: {reason}"),
+        _ => said.to_owned(),
+    }
+}
+
 fn endpoint(addr: SocketAddr, options: &DialOptions) -> Result<Endpoint, tonic::transport::Error> {
     // TLS is the connector's business: tonic refuses the scheme https when it does none itself.
     let mut endpoint = Endpoint::from_shared(format!("http://{addr}"))?
@@ -73,7 +85,29 @@ fn unusable(peer: SocketAddr, error: tonic::transport::Error) -> TransportError 
     TransportError::Handshake {
         peer,
         kind: TransportKind::Grpc,
-        reason: error.to_string(),
-        source: Some(error.into()),
+        reason: reason(&error),
+        cause: Some(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_a_peer_is_told_as_it_came() {
+        assert_eq!(status_words(&Status::not_found("no device")), "no device");
+    }
+
+    #[test]
+    fn status_of_this_end_is_told_with_its_cause_once() {
+        let lost = || Arc::new(std::io::Error::other("connection reset"));
+        let mut bare = Status::unavailable("transport error");
+        bare.set_source(lost());
+        let mut full = Status::unavailable("lost: connection reset");
+        full.set_source(lost());
+
+        assert_eq!(status_words(&bare), "transport error: connection reset");
+        assert_eq!(status_words(&full), "lost: connection reset");
     }
 }

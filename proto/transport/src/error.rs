@@ -93,9 +93,8 @@ pub enum TransportError {
         kind: TransportKind,
         /// What was wrong, and what to do.
         reason: String,
-        /// The cause.
-        #[source]
-        source: Option<BoxError>,
+        /// For programs. `reason` tells it already, so it is not a source: chains of causes would tell it twice.
+        cause: Option<BoxError>,
     },
     /// Something did not happen in time.
     #[error("{what} with {peer} over {kind} did not end within {} ms", limit.as_millis())]
@@ -126,9 +125,8 @@ pub enum TransportError {
     ConnectionLost {
         /// Why.
         reason: String,
-        /// The cause.
-        #[source]
-        source: Option<BoxError>,
+        /// For programs. `reason` tells it already, so it is not a source: chains of causes would tell it twice.
+        cause: Option<BoxError>,
     },
     /// This end closed the connection.
     #[error("the connection was closed by this end")]

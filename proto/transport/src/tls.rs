@@ -1,6 +1,7 @@
 //! Certificates and TLS configurations: TLS 1.3 only, certificates on both sides, no resumption, no 0-RTT.
 
 mod certificate;
+mod changes;
 mod explain;
 mod verify;
 
@@ -8,6 +9,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -15,10 +17,13 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
 
 pub use certificate::CertificateError;
+use certificate::check_time;
 pub(crate) use certificate::identity_of_chain;
-pub(crate) use explain::{explain_handshake, explain_quic, explain_read};
+pub(crate) use changes::Changes;
+pub(crate) use explain::{explain_handshake, explain_io, explain_quic, explain_read};
 
 use crate::{Identity, IdentityPattern};
 
@@ -32,17 +37,19 @@ const MAX_PEM_BYTES: u64 = 1 << 20;
 
 /// A CA to trust, and a certificate with its key to be known by. Cheap to clone.
 ///
-/// It does not change: to reload certificates, load another and give it to whom it concerns.
+/// All clones are one: what [`replace`](Self::replace) puts into one of them, all use for the connections that they begin or
+/// accept from then on. The identity never changes.
 #[derive(Clone)]
 pub struct TlsMaterial {
-    inner: Arc<Inner>,
+    identity: Identity,
+    current: Arc<watch::Sender<Arc<Files>>>,
 }
 
-struct Inner {
+/// What the files held.
+struct Files {
     roots: Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    identity: Identity,
     provider: Arc<CryptoProvider>,
 }
 
@@ -57,14 +64,15 @@ impl TlsMaterial {
             path: cert.into(),
             source,
         })?;
+        let files = Files {
+            roots: Arc::new(read_roots(ca)?),
+            chain,
+            key: read_key(key)?,
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+        };
         let material = Self {
-            inner: Arc::new(Inner {
-                roots: Arc::new(read_roots(ca)?),
-                chain,
-                key: read_key(key)?,
-                identity,
-                provider: Arc::new(rustls::crypto::ring::default_provider()),
-            }),
+            identity,
+            current: Arc::new(watch::Sender::new(Arc::new(files))),
         };
         material.check_key(cert, key)?;
         Ok(material)
@@ -72,19 +80,53 @@ impl TlsMaterial {
 
     /// Who our certificate says we are.
     pub fn identity(&self) -> &Identity {
-        &self.inner.identity
+        &self.identity
+    }
+
+    /// Takes what `newer` was loaded from in place of its own, in all clones. Connections that there are go on.
+    ///
+    /// # Errors
+    /// The newer certificate is of another identity: a peer is its certificate, so that would be another peer.
+    pub fn replace(&self, newer: &Self) -> Result<(), TlsError> {
+        if newer.identity != self.identity {
+            return Err(TlsError::IdentityChanged {
+                ours: self.identity.clone(),
+                found: newer.identity.clone(),
+            });
+        }
+        self.current.send_replace(newer.files());
+        Ok(())
+    }
+
+    /// Tells when they are replaced.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes::new(self.current.subscribe())
+    }
+
+    fn files(&self) -> Arc<Files> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Whether peers would take our certificates at that time: each of the chain must be valid.
+    ///
+    /// # Errors
+    /// [`CertificateError::Expired`] or [`CertificateError::NotYetValid`].
+    pub fn check_time(&self, now: SystemTime) -> Result<(), CertificateError> {
+        let files = self.files();
+        let mut chain = files.chain.iter();
+        chain.try_for_each(|certificate| check_time(certificate, now))
     }
 
     /// For accepting connections: clients must show a certificate of our CA with an identity.
     pub(crate) fn server_config(&self, alpn: &[u8]) -> Result<ServerConfig, TlsError> {
-        let inner = &*self.inner;
-        let verifier = verify::ClientVerifier::new(&inner.roots, &inner.provider)
+        let files = self.files();
+        let verifier = verify::ClientVerifier::new(&files.roots, &files.provider)
             .map_err(TlsError::Configuration)?;
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&inner.provider))
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&files.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_single_cert(inner.chain.clone(), inner.key.clone_key())
+            .with_single_cert(files.chain.clone(), files.key.clone_key())
             .map_err(unusable)?;
         config.alpn_protocols = vec![alpn.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -99,14 +141,14 @@ impl TlsMaterial {
         alpn: &[u8],
         expect: &IdentityPattern,
     ) -> Result<ClientConfig, TlsError> {
-        let inner = &*self.inner;
-        let verifier = verify::ServerVerifier::new(&inner.roots, &inner.provider, expect);
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&inner.provider))
+        let files = self.files();
+        let verifier = verify::ServerVerifier::new(&files.roots, &files.provider, expect);
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&files.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_auth_cert(inner.chain.clone(), inner.key.clone_key())
+            .with_client_auth_cert(files.chain.clone(), files.key.clone_key())
             .map_err(unusable)?;
         config.alpn_protocols = vec![alpn.to_vec()];
         config.resumption = Resumption::disabled();
@@ -132,7 +174,7 @@ impl fmt::Debug for TlsMaterial {
     /// Shows the identity, never the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsMaterial")
-            .field("identity", &self.inner.identity)
+            .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
 }
@@ -195,6 +237,16 @@ pub enum TlsError {
         /// What is wrong.
         #[source]
         source: rustls::Error,
+    },
+    /// Certificates were to be replaced by another peer's.
+    #[error(
+        "the new certificate is of {found}, and this is {ours}: restart to change the identity"
+    )]
+    IdentityChanged {
+        /// Who we are.
+        ours: Identity,
+        /// Whose certificate was found.
+        found: Identity,
     },
     /// The TLS library refuses the configuration.
     #[error("TLS configuration refused: {0}")]

@@ -83,7 +83,7 @@ fn each_attach_has_a_higher_epoch_than_all_before() {
         let session = world.attach(conn, "edu-0");
         assert!(session.epoch > last);
         last = session.epoch;
-        world.ask_detach(Requester::Operator, session.id);
+        world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
         world.confirm(conn, "edu-0");
     }
 }
@@ -235,7 +235,7 @@ fn only_the_owner_or_an_operator_may_detach() {
     let session = world.attach(conn, "edu-0");
     let foreign = world.ask_detach(Requester::Agent(&name(OTHER_AGENT)), session.id);
     assert!(matches!(world.refusal(foreign), Refusal::NotFound(_)));
-    let operator = world.ask_detach(Requester::Operator, session.id);
+    let operator = world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
     world.confirm(conn, "edu-0");
     assert!(world.reply(operator).unwrap().is_ok());
 }
@@ -245,7 +245,7 @@ fn a_detach_is_answered_when_the_host_does_not_confirm_in_time() {
     let mut world = World::new();
     let conn = world.host(&["edu-0"]);
     let session = world.attach(conn, "edu-0");
-    let request = world.ask_detach(Requester::Operator, session.id);
+    let request = world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
     assert!(world.reply(request).is_none());
     world.heartbeat(conn);
     world.advance(FENCE);

@@ -95,7 +95,7 @@ fn a_release_while_the_host_is_away_is_answered_once_durable() {
     world.lose_host(conn);
     world.hold_store = true;
 
-    let request = world.ask_release(Requester::Operator, claim);
+    let request = world.ask_release(Requester::Operator(&name(OPERATOR)), claim);
     assert!(world.reply(request).is_none());
     world.hold_store = false;
     world.settle();
@@ -109,7 +109,7 @@ fn the_device_of_a_release_is_fenced_as_soon_as_its_host_is_back() {
     let conn = world.host(&["edu-0"]);
     let session = world.attach(conn, "edu-0");
     world.lose_host(conn);
-    world.ask_detach(Requester::Operator, session.id);
+    world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
 
     let conn = world.host(&["edu-0"]);
 
@@ -123,7 +123,7 @@ fn a_claim_of_a_device_that_is_not_fenced_yet_waits_for_the_fence() {
     let mut world = World::new();
     let conn = world.host(&["edu-0"]);
     let session = world.attach(conn, "edu-0");
-    world.ask_detach(Requester::Operator, session.id);
+    world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
 
     let request = world.ask_claim(OTHER_AGENT, &target("edu-0"));
     assert!(world.reply(request).is_none());
@@ -142,7 +142,7 @@ fn a_claim_whose_device_is_not_fenced_in_time_is_undone() {
     let mut world = World::new();
     let conn = world.host(&["edu-0"]);
     let session = world.attach(conn, "edu-0");
-    world.ask_detach(Requester::Operator, session.id);
+    world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
     let request = world.ask_claim(OTHER_AGENT, &target("edu-0"));
 
     world.heartbeat(conn);
@@ -161,7 +161,7 @@ fn only_the_owner_or_an_operator_may_use_or_release_a_claim() {
 
     let attach = world.ask_attach(OTHER_AGENT, &Target::Claim(claim));
     let release = world.ask_release(Requester::Agent(&name(OTHER_AGENT)), claim);
-    let unknown = world.ask_release(Requester::Operator, ClaimId(77));
+    let unknown = world.ask_release(Requester::Operator(&name(OPERATOR)), ClaimId(77));
 
     for request in [attach, release, unknown] {
         assert!(matches!(world.refusal(request), Refusal::NotFound(_)));

@@ -138,7 +138,7 @@ fn detaching_closes_the_leg() {
         .core
         .open_leg(&name(AGENT), dial(&session, 1), LegId(9))
         .unwrap();
-    world.ask_detach(Requester::Operator, session.id);
+    world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
     world.confirm(conn, "edu-0");
     assert_eq!(world.closed_legs(), [(LegId(9), CloseCode::Normal)]);
 }

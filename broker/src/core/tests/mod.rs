@@ -8,5 +8,6 @@ mod dialling;
 mod registering;
 mod restarting;
 mod simulated;
+mod superseding;
 mod viewing;
 mod world;

@@ -42,6 +42,7 @@ fn rejections_from_the_door_are_passed_on() {
     let mut world = World::new();
     let mut hello = hello(1, vec![offer("edu-0")]);
     let broken = Rejected {
+        cause: RejectCause::Malformed,
         device: "edu-1".into(),
         reason: "descriptor: broken".into(),
     };
@@ -245,7 +246,7 @@ fn a_fence_that_was_lost_with_its_stream_is_sent_on_the_next() {
     let mut world = World::new();
     let conn = world.host(&["edu-0"]);
     let session = world.attach(conn, "edu-0");
-    world.ask_detach(Requester::Operator, session.id);
+    world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
     let lost = world.fence_on(conn, "edu-0").unwrap();
     world.lose_host(conn);
 
@@ -312,4 +313,20 @@ fn a_host_that_stays_away_is_forgotten_with_its_devices() {
     for n in 0..limits().hosts {
         world.register(&format!("spiffe://potemkin.dev/host/{n}"), hello(1, vec![]));
     }
+}
+
+#[test]
+fn what_is_not_taken_is_told_with_its_kind_of_reason() {
+    let mut world = World::new();
+    world.host(&["edu-0"]);
+    let offers = (0..9).map(|n| offer(&format!("edu-{n}"))).collect();
+
+    let conn = world.register(OTHER_HOST, hello(1, offers));
+
+    let rejected = world.rejected(conn);
+    let told = rejected.iter().map(|r| (r.device.as_str(), r.cause));
+    let wanted = [("edu-0", RejectCause::Owned), ("edu-8", RejectCause::Full)];
+    assert!(told.eq(wanted), "{rejected:?}");
+    let stranger = world.register("spiffe://else.where/host/x", hello(1, vec![offer("edu-0")]));
+    assert_eq!(world.rejected(stranger)[0].cause, RejectCause::Policy);
 }

@@ -94,7 +94,7 @@ fn sessions_do_not_survive() {
     let session = world.attach(conn, "edu-0");
     let mut world = restarted(world);
     world.host(&["edu-0"]);
-    let request = world.ask_detach(Requester::Operator, session.id);
+    let request = world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
     assert!(matches!(world.refusal(request), Refusal::NotFound(_)));
 }
 

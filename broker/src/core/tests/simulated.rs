@@ -11,7 +11,8 @@ use super::world::*;
 /// One thing that happens. Numbers are taken modulo what there is.
 #[derive(Debug, Clone)]
 enum Step {
-    Attach(u8, u8),
+    /// By an agent's process, of a device.
+    Attach(u8, u8, u8),
     Claim(u8, u8),
     AttachClaim(u8),
     Detach(u8),
@@ -31,7 +32,7 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (any::<u8>(), any::<u8>()).prop_map(|(a, d)| Step::Attach(a, d)),
+        4 => (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(a, p, d)| Step::Attach(a, p, d)),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(a, d)| Step::Claim(a, d)),
         2 => any::<u8>().prop_map(Step::AttachClaim),
         2 => any::<u8>().prop_map(Step::Detach),
@@ -83,9 +84,10 @@ impl History {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Attach(agent, device) => {
-                let request = self.world.ask_attach(
+            Step::Attach(agent, process, device) => {
+                let request = self.world.ask_attach_from(
                     AGENTS[usize::from(agent) % 2],
+                    [None, Some(1), Some(2)][usize::from(process) % 3],
                     &target(DEVICES[usize::from(device) % 2]),
                 );
                 self.asked.push(request);
@@ -105,12 +107,14 @@ impl History {
             }
             Step::Detach(n) => {
                 if let Some(session) = pick(&self.sessions, n) {
-                    self.world.ask_detach(Requester::Operator, session);
+                    self.world
+                        .ask_detach(Requester::Operator(&name(OPERATOR)), session);
                 }
             }
             Step::Release(n) => {
                 if let Some((claim, _)) = pick(&self.claims, n) {
-                    self.world.ask_release(Requester::Operator, claim);
+                    self.world
+                        .ask_release(Requester::Operator(&name(OPERATOR)), claim);
                 }
             }
             Step::FenceDone => self.answer_fence(""),
@@ -293,7 +297,7 @@ proptest! {
         history.step(&Step::HoldStore(false));
         history.step(&Step::Wait(2));
         for (claim, _) in history.claims.clone() {
-            history.world.ask_release(Requester::Operator, claim);
+            history.world.ask_release(Requester::Operator(&name(OPERATOR)), claim);
         }
         history.observe();
         for _ in 0..4 {

@@ -83,7 +83,7 @@ fn changes_are_told() {
     let session = world.attach(conn, "edu-0");
     world.seen.clear();
 
-    world.ask_detach(Requester::Operator, session.id);
+    world.ask_detach(Requester::Operator(&name(OPERATOR)), session.id);
 
     let device_changed =
         |a: &Action| matches!(a, Action::DeviceChanged(d) if d.as_str() == "edu-0");

@@ -22,6 +22,8 @@ pub(super) const OTHER_HOST: &str = "spiffe://potemkin.dev/host/two";
 pub(super) const AGENT: &str = "spiffe://potemkin.dev/agent/a";
 pub(super) const OTHER_AGENT: &str = "spiffe://potemkin.dev/agent/b";
 
+pub(super) const OPERATOR: &str = "spiffe://potemkin.dev/operator/o";
+
 pub(super) struct World {
     pub(super) core: Core,
     pub(super) now: Time,
@@ -247,14 +249,28 @@ impl World {
         fence
     }
 
+    /// From an agent that does not say which of its processes asks.
     pub(super) fn ask_attach(&mut self, agent: &str, target: &Target) -> RequestId {
+        self.ask_attach_from(agent, None, target)
+    }
+
+    /// From one process of an agent's.
+    pub(super) fn ask_attach_from(
+        &mut self,
+        agent: &str,
+        process: Option<u128>,
+        target: &Target,
+    ) -> RequestId {
         let request = RequestId(self.fresh());
         let ids = FreshIds {
             claim: ClaimId(self.fresh().into()),
             session: SessionId(self.fresh().into()),
         };
-        self.core
-            .attach(self.now, request, &name(agent), target, ids);
+        let attacher = Attacher {
+            agent: &name(agent),
+            incarnation: process.map(Incarnation),
+        };
+        self.core.attach(self.now, request, attacher, target, ids);
         self.settle();
         request
     }
@@ -325,6 +341,27 @@ impl World {
     pub(super) fn stored(&self, device: &str) -> Option<DeviceRow> {
         let rows = self.store.load().unwrap();
         rows.into_iter().find(|r| r.device.as_str() == device)
+    }
+
+    /// A live and connected session of one process of AGENT's on `device`.
+    pub(super) fn connect_from(
+        &mut self,
+        conn: ConnId,
+        process: Option<u128>,
+        device: &str,
+    ) -> (Live, LegId) {
+        let request = self.ask_attach_from(AGENT, process, &target(device));
+        self.confirm(conn, device);
+        let live = self.attached(request);
+        let leg = LegId(self.fresh());
+        let dial = Dial {
+            session: live.id,
+            epoch: live.epoch,
+            attach_number: 1,
+        };
+        self.core.open_leg(&name(AGENT), dial, leg).unwrap();
+        self.settle();
+        (live, leg)
     }
 
     pub(super) fn closed_legs(&self) -> Vec<(LegId, v1::CloseCode)> {

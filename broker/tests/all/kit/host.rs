@@ -12,6 +12,7 @@ use tonic::service::Routes;
 use tonic::{Status, Streaming};
 
 use super::frames::{decode, encode};
+use super::offer::device_offer;
 use super::{Broker, in_time};
 
 /// A host that is registered.
@@ -51,39 +52,13 @@ impl SessionHandler for Handler {
     }
 }
 
-pub fn descriptor() -> v1::DeviceDescriptor {
-    let mut image = vec![0; 256];
-    image[..4].copy_from_slice(&[0x34, 0x12, 0xe8, 0x11]);
-    image[0x0b] = 0xff;
-    v1::DeviceDescriptor {
-        config_image: image.into(),
-        bars: vec![v1::Bar {
-            index: 0,
-            kind: v1::BarKind::Memory32.into(),
-            size: 1 << 20,
-            prefetchable: false,
-        }],
-        interrupts: Some(v1::Interrupts::default()),
-        ..v1::DeviceDescriptor::default()
-    }
-}
-
-pub fn offer(device: &str) -> v1::DeviceOffer {
-    v1::DeviceOffer {
-        device_id: device.to_owned(),
-        class: "edu".to_owned(),
-        descriptor: Some(descriptor()),
-        ..v1::DeviceOffer::default()
-    }
-}
-
 pub fn hello(data_address: SocketAddr, devices: &[&str]) -> v1::HostHello {
     v1::HostHello {
         version_min: 1,
         version_max: 1,
         incarnation: vec![7; 16].into(),
         data_address: data_address.to_string(),
-        devices: devices.iter().map(|d| offer(d)).collect(),
+        devices: devices.iter().map(|d| device_offer(d)).collect(),
     }
 }
 

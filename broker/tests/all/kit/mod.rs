@@ -5,6 +5,8 @@
 pub mod agent;
 pub mod frames;
 pub mod host;
+#[path = "../../support/offer.rs"]
+pub mod offer;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -86,6 +86,46 @@ fn probe_refuses_efforts_without_measure_or_bound() {
 }
 
 #[test]
+fn claim_takes_one_device_by_place_or_by_option_and_whom_it_is_for() {
+    let line = parse("potemkin claim --for vm7 edu-0").unwrap();
+
+    let Some(Command::Claim(args)) = line.command else {
+        panic!("another command");
+    };
+    assert_eq!(args.device_id.as_deref(), Some("edu-0"));
+    assert_eq!(args.agent.as_deref(), Some("vm7"));
+    assert!(parse("potemkin claim --device edu-0").is_ok());
+    assert!(parse("potemkin claim --selector class=edu --for vm7").is_ok());
+    for line in [
+        "potemkin claim",
+        "potemkin claim edu-0 --device edu-0",
+        "potemkin claim edu-0 --selector class=edu",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn sessions_are_listed_or_one_is_ended() {
+    let sessions = |line: &str| match parse(line).unwrap().command {
+        Some(Command::Sessions(args)) => args,
+        other => panic!("another command: {other:?}"),
+    };
+
+    let listed = sessions("potemkin sessions --broker b:1");
+    let ended = sessions("potemkin sessions end 00000000000000000000000000000007 --broker b:1");
+
+    assert!(listed.command.is_none() && listed.broker.broker.is_some());
+    let Some(SessionsCommand::End(end)) = ended.command else {
+        panic!("another command");
+    };
+    assert_eq!(u128::from_be_bytes(end.session), 7);
+    assert_eq!(end.broker.broker.as_deref(), Some("b:1"));
+    assert!(parse("potemkin sessions end 7").is_err());
+    assert!(parse("potemkin sessions end").is_err());
+}
+
+#[test]
 fn release_takes_32_digits() {
     assert!(parse("potemkin release 6fd1c0ffee6fd1c0ffee6fd1c0ffee00").is_ok());
     assert!(parse("potemkin release 6fd1").is_err());

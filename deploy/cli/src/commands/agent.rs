@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use potemkin_service::admin::{AdminClient, AttachRequest, DeviceState, Status};
+use potemkin_service::admin::{AdminClient, AttachRequest, DeviceState, DeviceStatus, Status};
 use serde::Serialize;
 
 use crate::args::{AttachArgs, DetachArgs};
@@ -82,13 +82,38 @@ fn status_table(status: &Status) -> String {
             d.socket.display().to_string(),
         ]);
     }
-    render(&table, "nothing is attached: see `potemkin attach --help`")
+    let table = render(&table, "nothing is attached: see `potemkin attach --help`");
+    let notes = status.devices.iter().filter_map(note);
+    std::iter::once(table)
+        .chain(notes)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What does not fit into a row: why a device is not live, and since when.
+fn note(device: &DeviceStatus) -> Option<String> {
+    let reason = device.reason.as_ref()?;
+    let age = match device.state_age_ms {
+        Some(ms) => format!(" for {} s", ms / 1_000),
+        None => String::new(),
+    };
+    let next = match device.next_try_ms {
+        Some(ms) => format!(" (next try in {}.{} s)", ms / 1_000, ms % 1_000 / 100),
+        None => String::new(),
+    };
+    Some(format!(
+        "{} is {}{age}: {}{next}",
+        device.name,
+        state(device.state),
+        reason.replace('\n', " ")
+    ))
 }
 
 fn state(state: DeviceState) -> &'static str {
     match state {
         DeviceState::Live => "live",
         DeviceState::Connecting => "connecting",
+        DeviceState::Waiting => "waiting",
         DeviceState::Lost => "lost",
         _ => "unknown",
     }

@@ -1,17 +1,18 @@
-//! `potemkin devices`, `sessions`, `claim`, `release`: over a broker's control service.
+//! `potemkin devices`, `sessions`, `sessions end`, `claim`, `release`: over a broker's control service.
 
 mod connect;
 
 use potemkin_proto::v1::{
-    ClaimRequest, DeviceInfo, DeviceState, ListDevicesRequest, ListSessionsRequest, ReleaseRequest,
-    Selector, SessionInfo, Target, target,
+    ClaimRequest, DetachRequest, DeviceInfo, DeviceState, ListDevicesRequest, ListSessionsRequest,
+    ReleaseRequest, Selector, SessionInfo, Target, target,
 };
+use potemkin_transport::{Identity, Role};
 use serde::Serialize;
 
 pub(crate) use connect::BrokerError;
 
 use super::agent::dash;
-use crate::args::TargetArgs;
+use crate::args::{BrokerArgs, ClaimArgs, TargetArgs};
 use crate::error::CliError;
 use crate::output::{Output, hex, render, table};
 use crate::settings::BrokerAccess;
@@ -184,6 +185,28 @@ impl From<SessionInfo> for Session {
 }
 
 #[derive(Serialize)]
+struct Ended {
+    session: String,
+    ended: bool,
+}
+
+pub(super) fn end_session(
+    access: BrokerAccess,
+    session: [u8; 16],
+    output: Output,
+) -> Result<(), CliError> {
+    let request = DetachRequest {
+        session_id: session.to_vec().into(),
+    };
+    connect::call(&access, async |mut control| control.detach(request).await)?;
+    let ended = Ended {
+        session: hex(&session),
+        ended: true,
+    };
+    output.print(&ended, |e| format!("session {} has ended", e.session))
+}
+
+#[derive(Serialize)]
 struct Claimed {
     device: String,
     claim: String,
@@ -191,12 +214,19 @@ struct Claimed {
 }
 
 pub(super) fn claim(
-    access: BrokerAccess,
-    target: TargetArgs,
+    args: ClaimArgs,
+    access: impl FnOnce(BrokerArgs) -> Result<BrokerAccess, CliError>,
     output: Output,
 ) -> Result<(), CliError> {
+    let access = access(args.broker)?;
+    let mut target = args.target;
+    target.device = target.device.or(args.device_id);
     let request = ClaimRequest {
         target: Some(target.into()),
+        agent: match args.agent {
+            Some(agent) => whole_identity(&agent, access.tls.identity())?,
+            None => String::new(),
+        },
     };
     let reply = connect::call(&access, async |mut control| control.claim(request).await)?;
     let claimed = Claimed {
@@ -207,6 +237,17 @@ pub(super) fn claim(
     output.print(&claimed, |c| {
         format!("claim {} on {}, epoch {}", c.claim, c.device, c.epoch)
     })
+}
+
+/// An agent's identity, of which perhaps only the name was given.
+fn whole_identity(agent: &str, ours: &Identity) -> Result<String, CliError> {
+    if agent.contains("://") {
+        // The broker says what is wrong with it.
+        return Ok(agent.to_owned());
+    }
+    Identity::new(ours.trust_domain(), Role::Agent, agent)
+        .map(|identity| identity.as_str().to_owned())
+        .map_err(|error| CliError::usage(format!("--for {agent}: {error}")))
 }
 
 impl From<TargetArgs> for Target {
@@ -244,4 +285,24 @@ pub(super) fn release(
         released: true,
     };
     output.print(&released, |r| format!("claim {} is released", r.claim))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_agent_is_named_in_short_or_whole() {
+        let ours: Identity = "spiffe://lab.example/operator/o".parse().unwrap();
+        let whole = "spiffe://other.example/agent/vm7";
+
+        assert_eq!(
+            whole_identity("vm7", &ours).unwrap(),
+            "spiffe://lab.example/agent/vm7"
+        );
+        assert_eq!(whole_identity(whole, &ours).unwrap(), whole);
+        assert!(whole_identity("vm/7", &ours).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! `potemkin probe`.
 
-use std::path::Path;
+use potemkin_service::config::Loaded;
 
 use crate::args::ProbeArgs;
 use crate::error::CliError;
@@ -10,12 +10,11 @@ use crate::settings::{CliSettings, find_agent_path};
 
 pub(super) fn run(
     args: ProbeArgs,
-    settings: &CliSettings,
-    base: &Path,
+    loaded: &Loaded<CliSettings>,
     output: Output,
 ) -> Result<(), CliError> {
     let options = Options {
-        agent: find_agent_path(&args.agent, settings, base),
+        agent: find_agent_path(&args.agent, loaded),
         agent_timeout: args.agent.timeout,
         name: args.name,
         samples: args.samples,

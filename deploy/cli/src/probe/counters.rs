@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use potemkin_service::admin::{AdminClient, Counters, DeviceStatus};
+use potemkin_service::admin::{AdminClient, Counters, DeviceState, DeviceStatus};
 use serde::Serialize;
 
 use super::{Options, ProbeError};
@@ -45,8 +45,14 @@ impl CounterSource {
                     |name| format!("called {name}"),
                 ),
             })?;
+        expect_attached(device)?;
         let name = device.name.clone();
         Ok(Some(Self { client, name }))
+    }
+
+    /// An error if the device is lost by now.
+    pub(crate) fn expect_attached(&mut self) -> Result<(), ProbeError> {
+        expect_attached(&self.device()?)
     }
 
     pub(crate) fn device(&mut self) -> Result<DeviceStatus, ProbeError> {
@@ -58,6 +64,26 @@ impl CounterSource {
             .ok_or_else(|| ProbeError::Detached {
                 name: self.name.clone(),
             })
+    }
+}
+
+/// There is no point in driving a device that is lost: only its configuration space would answer.
+fn expect_attached(device: &DeviceStatus) -> Result<(), ProbeError> {
+    let name = device.name.clone();
+    let reason = || {
+        let reason = device.reason.as_deref();
+        reason.unwrap_or("the agent does not say why").to_owned()
+    };
+    match device.state {
+        DeviceState::Lost => Err(ProbeError::Lost {
+            name,
+            reason: reason(),
+        }),
+        DeviceState::Waiting => Err(ProbeError::Waiting {
+            name,
+            reason: reason(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -52,6 +52,14 @@ pub(crate) enum ProbeError {
         "the function does not answer: its vendor id is absent. Is its session lost (see `potemkin status`)?"
     )]
     Absent,
+    #[error(
+        "the device answers all-ones: its session is lost, or it does not decode its BAR (see `potemkin status`)"
+    )]
+    AllOnes,
+    #[error("the device {name} is lost: {reason}. Detach it and attach it again")]
+    Lost { name: String, reason: String },
+    #[error("the device {name} is not attached yet: {reason}")]
+    Waiting { name: String, reason: String },
     #[error("--read {spec}: {problem}")]
     Read { spec: ReadSpec, problem: String },
     #[error("edu did not compute {n}! within {limit:?}")]

@@ -29,6 +29,8 @@ pub(super) fn run(
     let driven = drive(&mut stages, &function, &mut checks, options);
     // Also after a failure: whoever comes next finds the function as it was.
     let restored = stages.run("restore", |guest| Ok((restore(guest, &function)?, None)));
+    // A device that was lost meanwhile explains whatever else went wrong.
+    stages.expect_attached()?;
     let values = driven?;
     restored?;
     Ok(Report {
@@ -147,6 +149,12 @@ impl<'a> Stages<'a> {
             .as_mut()
             .map(CounterSource::device)
             .transpose()
+    }
+
+    fn expect_attached(&mut self) -> Result<(), ProbeError> {
+        self.counters
+            .as_mut()
+            .map_or(Ok(()), CounterSource::expect_attached)
     }
 
     fn run<T>(

@@ -2,13 +2,14 @@
 
 mod card;
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 
 use card::Card;
 use potemkin_pci::{
     Bar, BarIndex, Capability, DescriptorBuilder, ExtendedCapability, registers::COMMAND,
 };
-use potemkin_service::admin::DeviceStatus;
+use potemkin_service::admin::{DeviceState, DeviceStatus};
 
 use super::bars::Kind;
 use super::checks::Checks;
@@ -223,6 +224,50 @@ fn lost_write_fails_its_check() {
 
     let failed: Vec<_> = report.checks.failed().map(|c| c.what.as_str()).collect();
     assert_eq!(failed, ["edu: a read finds the last of the burst applied"]);
+}
+
+#[test]
+fn lost_device_is_said_to_be_lost_after_one_read_and_is_restored() {
+    let mut card = Card::edu();
+    let before = card.dump();
+    card.lost = true;
+
+    let error = run(&mut card, None, &options()).unwrap_err();
+
+    assert!(matches!(error, ProbeError::AllOnes), "{error}");
+    assert_eq!(card.dump(), before);
+}
+
+#[test]
+fn device_that_the_agent_calls_lost_is_not_probed() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = folder.path().join("admin.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let answering = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        let device = DeviceStatus {
+            state: DeviceState::Lost,
+            reason: Some("broker: connection lost".to_owned()),
+            socket: options().socket,
+            ..status()
+        };
+        let reply = serde_json::json!({ "ok": { "devices": [device] } });
+        writeln!(&stream, "{reply}").unwrap();
+    });
+
+    let error = probe(&Options {
+        agent: Some(agent),
+        ..options()
+    })
+    .unwrap_err();
+
+    assert_eq!(
+        error.to_string(),
+        "the device edu0 is lost: broker: connection lost. Detach it and attach it again"
+    );
+    answering.join().unwrap();
 }
 
 #[test]

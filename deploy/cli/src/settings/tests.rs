@@ -11,6 +11,14 @@ fn on_broker(broker: &str) -> BrokerArgs {
     }
 }
 
+fn loaded(settings: CliSettings, base: &Path) -> Loaded<CliSettings> {
+    Loaded {
+        settings,
+        base: base.to_owned(),
+        places: config::Places::default(),
+    }
+}
+
 fn message(result: Result<BrokerAccess, CliError>) -> String {
     result.unwrap_err().to_string()
 }
@@ -24,7 +32,7 @@ fn tls_dir_holds_the_operators_certificate() {
         ..on_broker("localhost:7640")
     };
 
-    let access = BrokerAccess::new(args, &CliSettings::default(), Path::new(".")).unwrap();
+    let access = BrokerAccess::new(args, &loaded(CliSettings::default(), Path::new("."))).unwrap();
 
     assert_eq!(access.address, "localhost:7640");
     assert_eq!(
@@ -51,7 +59,7 @@ fn single_files_override_the_folder() {
         ..on_broker("localhost:7640")
     };
 
-    let access = BrokerAccess::new(args, &CliSettings::default(), Path::new(".")).unwrap();
+    let access = BrokerAccess::new(args, &loaded(CliSettings::default(), Path::new("."))).unwrap();
 
     assert_eq!(access.tls.identity().name(), "mallory");
 }
@@ -71,7 +79,7 @@ fn settings_stand_in_for_the_command_line() {
         ..CliSettings::default()
     };
 
-    let access = BrokerAccess::new(BrokerArgs::default(), &settings, dir.path()).unwrap();
+    let access = BrokerAccess::new(BrokerArgs::default(), &loaded(settings, dir.path())).unwrap();
 
     assert_eq!(access.address, "broker.example:7640");
     assert_eq!(
@@ -82,20 +90,19 @@ fn settings_stand_in_for_the_command_line() {
 
 #[test]
 fn what_is_missing_is_named_with_the_option_for_it() {
-    let settings = CliSettings::default();
-    let base = Path::new(".");
+    let settings = loaded(CliSettings::default(), Path::new("."));
 
-    let no_broker = message(BrokerAccess::new(BrokerArgs::default(), &settings, base));
+    let no_broker = message(BrokerAccess::new(BrokerArgs::default(), &settings));
     assert!(no_broker.contains("--broker HOST:PORT"), "{no_broker}");
 
-    let no_tls = message(BrokerAccess::new(on_broker("a:1"), &settings, base));
+    let no_tls = message(BrokerAccess::new(on_broker("a:1"), &settings));
     assert!(no_tls.contains("--tls-dir DIR"), "{no_tls}");
 
     let args = BrokerArgs {
         ca: Some("ca.pem".into()),
         ..on_broker("a:1")
     };
-    let no_cert = message(BrokerAccess::new(args, &settings, base));
+    let no_cert = message(BrokerAccess::new(args, &settings));
     assert!(no_cert.contains("--cert is missing"), "{no_cert}");
 }
 
@@ -105,18 +112,19 @@ fn agent_path_of_the_command_line_wins() {
         agent: Some("admin.sock".into()),
         ..CliSettings::default()
     };
+    let settings = loaded(settings, Path::new("/etc/potemkin"));
     let mut args = AgentArgs {
         agent: None,
         timeout: std::time::Duration::from_secs(1),
     };
 
     assert_eq!(
-        find_agent_path(&args, &settings, Path::new("/etc/potemkin")).unwrap(),
+        find_agent_path(&args, &settings).unwrap(),
         Path::new("/etc/potemkin/admin.sock")
     );
     args.agent = Some("/tmp/other.sock".into());
     assert_eq!(
-        find_agent_path(&args, &settings, Path::new("/etc/potemkin")).unwrap(),
+        find_agent_path(&args, &settings).unwrap(),
         Path::new("/tmp/other.sock")
     );
 }

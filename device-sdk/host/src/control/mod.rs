@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use potemkin_service::Shutdown;
 use potemkin_session::ids::Incarnation;
 use potemkin_transport::{
-    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel,
+    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel, status_words,
 };
 use tokio::net::lookup_host;
 use tokio::sync::broadcast;
@@ -70,8 +70,8 @@ enum ControlError {
     },
     #[error(transparent)]
     Transport(#[from] TransportError),
-    #[error("broker: {}: {}", .0.code(), .0.message())]
-    Status(#[from] tonic::Status),
+    #[error("broker: {}: {}", .0.code(), status_words(.0))]
+    Status(tonic::Status),
     #[error("broker: {field}: {problem}")]
     Malformed {
         field: &'static str,
@@ -81,6 +81,13 @@ enum ControlError {
     TimedOut { what: &'static str, limit: Duration },
     #[error("the broker ended the stream")]
     Ended,
+}
+
+/// Not as its source: it would be told twice.
+impl From<tonic::Status> for ControlError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(status)
+    }
 }
 
 impl Control {

@@ -97,8 +97,11 @@ impl AdminClient {
 
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, AdminError> {
         let deadline = Instant::now() + self.timeout;
-        self.send(request, deadline)?;
-        let line = self.receive_line(deadline)?;
+        let sent = self.send(request, deadline);
+        // An agent that has no room says so and hangs up, whether or not it was asked by then.
+        let line = self
+            .receive_line(deadline)
+            .or_else(|error| sent.and(Err(error)))?;
         match serde_json::from_slice(&line) {
             Ok(Reply::Ok(value)) => Ok(value),
             Ok(Reply::Error(message)) => Err(AdminError::Refused(message)),

@@ -98,21 +98,30 @@ pub struct Status {
     pub devices: Vec<DeviceStatus>,
 }
 
-/// One attached device.
+/// One device: attached, or to be attached.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DeviceStatus {
     /// As given on attach.
     pub name: String,
-    /// Id in the pool.
+    /// Id in the pool; while it is waiting, what was asked for.
     pub device: String,
-    /// The vfio-user socket.
+    /// The vfio-user socket; there is none while it is waiting.
     pub socket: PathBuf,
-    /// Session id, 32 hexadecimal digits.
+    /// Session id, 32 hexadecimal digits; empty while it is waiting.
     pub session: String,
-    /// Epoch of the claim.
+    /// Epoch of the claim; 0 while it is waiting.
     pub epoch: u64,
     /// How the session does.
     pub state: DeviceState,
+    /// Why it is waiting or lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// For how long it has been waiting or lost, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_age_ms: Option<u64>,
+    /// In how many milliseconds its attach is tried again, while it is waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_ms: Option<u64>,
     /// `quic` or `grpc`; empty while there is no connection.
     pub transport: String,
     /// Counted since the attach.
@@ -128,6 +137,8 @@ pub enum DeviceState {
     Live,
     /// Not connected: accesses wait for their deadline.
     Connecting,
+    /// Not attached yet: the attach failed, and is tried again.
+    Waiting,
     /// Contained: reads give all-ones, writes are dropped.
     Lost,
     /// A state of a newer agent.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::BadValue;
 use super::overlay::Overlay;
+use crate::BoxError;
 
 /// Why a configuration was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,8 @@ pub enum ConfigError {
         origin: Origin,
         /// What is wrong, with the key's name.
         message: String,
+        /// Why, if that is not all.
+        source: Option<BoxError>,
     },
 }
 
@@ -53,6 +57,16 @@ pub enum Origin {
         /// Its name.
         name: String,
     },
+    /// In an argument of the command line.
+    Argument {
+        /// Its name.
+        name: &'static str,
+    },
+    /// Nowhere in the file: its default counts, or it is missing.
+    Unset {
+        /// The file.
+        file: PathBuf,
+    },
     /// Nowhere: there is no file, and what is missing has no default.
     Defaults,
 }
@@ -63,7 +77,23 @@ impl ConfigError {
         Self::Invalid {
             origin,
             message: message.to_owned(),
+            source: None,
         }
+    }
+
+    /// A value that its owner refused.
+    pub(super) fn refused(origin: Origin, bad: BadValue) -> Self {
+        Self::Invalid {
+            origin,
+            message: format!("`{}`: {}", bad.key, bad.problem),
+            source: bad.source,
+        }
+    }
+
+    /// A value that was refused and came from the command line.
+    #[must_use]
+    pub fn in_argument(name: &'static str, bad: BadValue) -> Self {
+        Self::refused(Origin::Argument { name }, bad)
     }
 
     /// Finds where an error of the TOML reader stands.
@@ -82,6 +112,7 @@ impl ConfigError {
         Self::Invalid {
             origin,
             message: describe(error),
+            source: None,
         }
     }
 }
@@ -109,6 +140,8 @@ impl fmt::Display for Origin {
         match self {
             Self::File { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
             Self::Variable { name } => write!(f, "environment variable {name}"),
+            Self::Argument { name } => write!(f, "argument {name}"),
+            Self::Unset { file } => write!(f, "{}", file.display()),
             Self::Defaults => f.write_str("configuration (no file given, see --config)"),
         }
     }

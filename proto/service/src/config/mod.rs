@@ -5,14 +5,19 @@
 //! `POTEMKIN_BROKER__TLS__CA=/etc/ca.pem` sets `ca` of `[tls]` for the broker. A value is read as TOML (numbers, booleans,
 //! arrays, quoted strings) and, where that does not fit the key, as plain text.
 //!
-//! An unknown key is an error in either place: with the file, line and column, or with the variable's name. Variables
+//! An unknown key is an error in either place: with the file, line and column, or with the variable's name. So is a value that the
+//! settings' owner refuses later ([`BadValue`], [`Loaded::check`]). Variables
 //! without the double underscore after the role are left alone: a Kubernetes service called `potemkin-broker` makes some.
 
+mod bad_value;
 mod duration;
 mod error;
 mod overlay;
 mod path;
+mod places;
 mod sections;
+mod socket;
+mod tls;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,10 +26,14 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub use bad_value::BadValue;
 pub use duration::{HumanDuration, ParseDurationError, parse_duration};
 pub use error::{ConfigError, Origin};
 pub use path::ConfigPath;
-pub use sections::{LogFormat, LogSection, TlsSection};
+pub use places::Places;
+pub use sections::{LogFormat, LogSection};
+pub use socket::{SOCKET_PATH_BYTES_MAX, check_socket};
+pub use tls::TlsSection;
 
 use overlay::Overlay;
 
@@ -38,6 +47,18 @@ pub struct Loaded<T> {
     pub settings: T,
     /// The folder that relative paths are resolved against: the file's, or the current one when there is no file.
     pub base: PathBuf,
+    /// Where the values stand, for errors.
+    pub places: Places,
+}
+
+impl<T> Loaded<T> {
+    /// Has the settings' owner look at the values; what it refuses is told with its place.
+    pub fn check<R>(
+        &self,
+        check: impl FnOnce(&T, &Path) -> Result<R, BadValue>,
+    ) -> Result<R, ConfigError> {
+        check(&self.settings, &self.base).map_err(|bad| self.places.blame(bad))
+    }
 }
 
 /// Loads the configuration of `role` from `file` (none: all defaults) and the process's environment.
@@ -62,6 +83,7 @@ pub fn load_with<T: DeserializeOwned>(
     Ok(Loaded {
         settings,
         base: base_of(file),
+        places: Places::new(file, text, overlay),
     })
 }
 

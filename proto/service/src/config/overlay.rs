@@ -18,12 +18,12 @@ const VARIABLES_MAX: usize = 256;
 const VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// The variables of one role.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Overlay {
     variables: Vec<Variable>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Variable {
     name: String,
     path: Vec<String>,

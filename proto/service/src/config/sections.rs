@@ -1,40 +1,9 @@
 //! Sections that several roles have.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
-use potemkin_transport::{TlsError, TlsMaterial};
-
 use serde::{Deserialize, Serialize};
-
-use super::ConfigPath;
-
-/// `[tls]`: this process's certificate and the authority that it accepts peers by, all PEM files.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsSection {
-    /// Certificates of the authorities that peers' chains must end at.
-    pub ca: ConfigPath,
-    /// This process's certificate chain, its own first.
-    pub cert: ConfigPath,
-    /// The certificate's private key.
-    pub key: ConfigPath,
-}
-
-impl TlsSection {
-    /// Reads the files; `base` is the configuration's ([`super::Loaded::base`]).
-    ///
-    /// # Errors
-    /// [`TlsError`] names the file and what is wrong with it.
-    pub fn load(&self, base: &Path) -> Result<TlsMaterial, TlsError> {
-        TlsMaterial::load(
-            &self.ca.resolve(base),
-            &self.cert.resolve(base),
-            &self.key.resolve(base),
-        )
-    }
-}
 
 /// `[log]`: what is logged, on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

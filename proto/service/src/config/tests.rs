@@ -272,6 +272,92 @@ fn variables_of_other_roles_and_of_kubernetes_are_left_alone() {
     assert_eq!(example.limit, 8);
 }
 
+/// What is said when `key` is refused.
+fn blamed(text: &str, environment: &[(&str, &str)], key: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broker.toml");
+    std::fs::write(&file, text).unwrap();
+    let loaded: Loaded<toml::Table> =
+        load_with("BROKER", Some(&file), variables(environment)).unwrap();
+
+    let refused = loaded.check(|_, _| Err::<(), _>(BadValue::new(key, "is bad")));
+
+    message(&refused.unwrap_err())
+}
+
+#[test]
+fn refused_value_is_told_with_line_column_and_key() {
+    let text = "a = 1\n[hosts]\nlease = \"0s\"\n[[policy.offer]]\nhost = \"a\"\n[[policy.offer]]\nhost = \"b\"\n";
+    let cases = [
+        ("a", ":1:5: `a`: is bad"),
+        ("hosts.lease", ":3:9: `hosts.lease`: is bad"),
+        (
+            "policy.offer[1].host",
+            ":7:8: `policy.offer[1].host`: is bad",
+        ),
+    ];
+    for (key, expected) in cases {
+        assert_eq!(blamed(text, &[], key), expected);
+    }
+}
+
+#[test]
+fn refused_value_of_an_inline_list_or_dotted_key_is_found() {
+    let text = "hosts.lease = 0\ndevices = [\n  { id = \"a\" },\n  { id = \"b\" },\n]";
+
+    assert_eq!(
+        blamed(text, &[], "hosts.lease"),
+        ":1:15: `hosts.lease`: is bad"
+    );
+    assert_eq!(
+        blamed(text, &[], "devices[1].id"),
+        ":4:10: `devices[1].id`: is bad"
+    );
+}
+
+#[test]
+fn refused_value_of_a_variable_is_told_with_its_name() {
+    let text = "[hosts]\nlease = \"1s\"";
+    let cases = [
+        ("POTEMKIN_BROKER__HOSTS__LEASE", "0s", "hosts.lease"),
+        (
+            "POTEMKIN_BROKER__DEVICES",
+            "[{ id = \"a\" }]",
+            "devices[0].id",
+        ),
+    ];
+    for (name, value, key) in cases {
+        let said = blamed(text, &[(name, value)], key);
+        assert_eq!(
+            said,
+            format!("environment variable {name}: `{key}`: is bad")
+        );
+    }
+}
+
+#[test]
+fn refused_value_that_is_not_set_is_told_with_its_section_or_file() {
+    let text = "\n[hosts]\nforget = \"1s\"\n\n[[devices]]\nid = \"a\"";
+
+    let in_section = blamed(text, &[], "hosts.lease");
+    assert!(in_section.starts_with(":2:"), "{in_section}");
+    let in_device = blamed(text, &[], "devices[0].socket");
+    assert!(in_device.starts_with(":5:"), "{in_device}");
+    assert_eq!(blamed(text, &[], "tls"), ": `tls`: is bad");
+}
+
+#[test]
+fn refused_value_without_a_file_is_told_by_its_key() {
+    let loaded: Loaded<Example> = load_with("BROKER", None, []).unwrap();
+
+    let error = loaded.places.blame(BadValue::new("limit", "is bad"));
+
+    assert_eq!(
+        error.to_string(),
+        "configuration (no file given, see --config): `limit`: is bad"
+    );
+}
+
 #[test]
 fn relative_paths_start_at_the_folder_of_the_file() {
     let folder = tempfile::tempdir().unwrap();

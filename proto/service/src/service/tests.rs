@@ -26,9 +26,9 @@ impl Settings for Example {
         &mut self.log
     }
 
-    fn validate(&self, _base: &Path) -> Result<(), BoxError> {
+    fn validate(&self, _base: &Path) -> Result<(), BadValue> {
         if self.limit > 9 {
-            return Err("limit: must be at most 9".into());
+            return Err(BadValue::new("limit", "must be at most 9"));
         }
         Ok(())
     }

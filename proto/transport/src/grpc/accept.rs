@@ -23,7 +23,7 @@ use super::service::DataService;
 use super::{MAX_HEADER_BYTES, MAX_HTTP2_FRAME_BYTES};
 use crate::listen::{Server, SessionHandler};
 use crate::options::{CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::tls::{ALPN_GRPC, explain_handshake, identity_of_chain};
+use crate::tls::{ALPN_GRPC, Changes, explain_handshake, identity_of_chain};
 use crate::{Identity, PeerIdentity, TransportError, TransportKind};
 
 const KIND: TransportKind = TransportKind::Grpc;
@@ -60,6 +60,7 @@ pub(crate) async fn serve<H: SessionHandler>(
 pub(crate) struct Accepted<H> {
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    changes: Changes,
     /// Ended with it.
     handshakes: JoinSet<Option<AcceptedIo>>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -71,20 +72,33 @@ impl<H: SessionHandler> Accepted<H> {
         listener: TcpListener,
         server: Arc<Server<H>>,
     ) -> Result<Self, TransportError> {
-        let config = server.options.tls.server_config(ALPN_GRPC)?;
+        let tls = &server.options.tls;
         Ok(Self {
             listener,
-            acceptor: Arc::new(config).into(),
+            changes: tls.changes(),
+            acceptor: Arc::new(tls.server_config(ALPN_GRPC)?).into(),
             handshakes: JoinSet::new(),
             pause: None,
             server,
         })
     }
 
+    /// Goes over to certificates that have replaced ours.
+    fn renew(&mut self) {
+        if !self.changes.seen() {
+            return;
+        }
+        match self.server.options.tls.server_config(ALPN_GRPC) {
+            Ok(config) => self.acceptor = Arc::new(config).into(),
+            Err(error) => tracing::error!(%error, "gRPC goes on with the old certificates"),
+        }
+    }
+
     /// Starts a handshake if there is room for a connection.
     fn begin(&mut self, stream: TcpStream, remote: SocketAddr) {
         // Without a permit the stream is dropped, which closes it.
         if let Some(permit) = self.server.connection_permit(remote, KIND) {
+            self.renew();
             let acceptor = self.acceptor.clone();
             let server = Arc::clone(&self.server);
             self.handshakes
@@ -182,11 +196,11 @@ async fn handshake(
     tcp: TcpStream,
     peer: SocketAddr,
 ) -> Result<(TlsStream<TcpStream>, Identity), TransportError> {
-    let failed = |reason, source| TransportError::Handshake {
+    let failed = |reason, cause| TransportError::Handshake {
         peer,
         kind: KIND,
         reason,
-        source,
+        cause,
     };
     tcp.set_nodelay(true)
         .map_err(|error| failed(error.to_string(), Some(error.into())))?;

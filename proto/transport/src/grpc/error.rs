@@ -4,6 +4,7 @@ use std::error::Error;
 
 use crate::TransportError;
 use crate::error::BoxError;
+use crate::tls::explain_io;
 
 /// An error of a body or a response.
 pub(super) fn stream_error(error: BoxError) -> TransportError {
@@ -16,18 +17,18 @@ pub(super) fn stream_error(error: BoxError) -> TransportError {
     }
     TransportError::ConnectionLost {
         reason: reason(&*error),
-        source: Some(error),
+        cause: Some(error),
     }
 }
 
 /// The words that tell most: the socket's or TLS's, else HTTP/2's, else the innermost cause's.
-fn reason(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     let h2 = find::<h2::Error>(error);
     let io = h2
         .and_then(h2::Error::get_io)
         .or_else(|| find::<std::io::Error>(error));
     match (io, h2) {
-        (Some(io), _) => io.to_string(),
+        (Some(io), _) => explain_io(io),
         (None, Some(h2)) => h2.to_string(),
         (None, None) => chain(error)
             .last()

@@ -26,11 +26,11 @@ pub(crate) async fn connect_tls(
             kind: TransportKind::Grpc,
             source,
         })?;
-    let handshake_error = |reason, source| TransportError::Handshake {
+    let handshake_error = |reason, cause| TransportError::Handshake {
         peer,
         kind: TransportKind::Grpc,
         reason,
-        source,
+        cause,
     };
     // The name is not sent (SNI is off) and not checked: identities are.
     let stream = TlsConnector::from(Arc::new(config))

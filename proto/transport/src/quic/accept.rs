@@ -7,11 +7,12 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::dial::{certificate_error, frame_stream, linger, peer_identity};
+use super::config::server_config;
+use super::dial::{certificate_error, close_and_tell, frame_stream, peer_identity};
 use super::error::{CODE_DONE, CODE_LIMIT};
 use crate::listen::{Server, SessionHandler};
 use crate::tls::explain_quic;
-use crate::{Identity, TransportError, TransportKind};
+use crate::{Identity, ListenOptions, TransportError, TransportKind};
 
 const KIND: TransportKind = TransportKind::Quic;
 
@@ -19,14 +20,32 @@ const KIND: TransportKind = TransportKind::Quic;
 pub(crate) async fn serve<H: SessionHandler>(endpoint: Endpoint, server: Arc<Server<H>>) {
     let handshakes = Arc::new(Semaphore::new(server.options.max_handshakes));
     let connections = TaskTracker::new();
-    while let Some(Some(incoming)) = server.until_draining(endpoint.accept()).await {
-        admit(incoming, &server, &handshakes, &connections);
+    let mut changes = server.options.tls.changes();
+    loop {
+        // In this order, so that who dials after a replacement meets it.
+        tokio::select! {
+            biased;
+            () = changes.next() => renew(&endpoint, &server.options),
+            incoming = server.until_draining(endpoint.accept()) => match incoming {
+                Some(Some(incoming)) => admit(incoming, &server, &handshakes, &connections),
+                _ => break,
+            },
+        }
     }
     endpoint.set_server_config(None);
     connections.close();
     connections.wait().await;
+    // Peers have been told, but for those that were shaking hands: one turn for the packets that say so.
     endpoint.close(CODE_DONE, b"server stopped");
-    linger(&endpoint).await;
+    tokio::task::yield_now().await;
+}
+
+/// Goes over to certificates that have replaced ours.
+fn renew(endpoint: &Endpoint, options: &ListenOptions) {
+    match server_config(options) {
+        Ok(config) => endpoint.set_server_config(Some(config)),
+        Err(error) => tracing::error!(%error, "QUIC goes on with the old certificates"),
+    }
 }
 
 /// Starts a handshake if there is room for it.
@@ -58,7 +77,7 @@ fn admit<H: SessionHandler>(
         match shaken {
             Some(Ok((connection, peer))) => {
                 serve_connection(&server, &connection, &peer).await;
-                connection.close(CODE_DONE, b"");
+                close_and_tell(&connection).await;
             }
             Some(Err(error)) => server.refusals.report(remote, KIND, error),
             None => {}
@@ -76,7 +95,7 @@ async fn handshake<H: SessionHandler>(
         peer,
         kind: KIND,
         reason: explain_quic(&error),
-        source: Some(error.into()),
+        cause: Some(error.into()),
     };
     let connecting = incoming.accept().map_err(failed)?;
     let limit = server.options.handshake_timeout;
@@ -111,7 +130,7 @@ async fn serve_connection<H: SessionHandler>(
             let _ = recv.stop(CODE_LIMIT);
             continue;
         };
-        let stream = frame_stream((send, recv), server.options.max_queued_bytes);
+        let stream = frame_stream(connection, (send, recv), server.options.max_queued_bytes);
         server.start_session(peer.clone(), KIND, remote, stream, permit);
     }
     server.until_killed(connection.closed()).await;

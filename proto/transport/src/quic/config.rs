@@ -63,7 +63,7 @@ pub(super) fn client_config(
     Ok(config)
 }
 
-fn server_config(options: &ListenOptions) -> Result<ServerConfig, TransportError> {
+pub(super) fn server_config(options: &ListenOptions) -> Result<ServerConfig, TransportError> {
     let tls = options.tls.server_config(ALPN_QUIC)?;
     let tls = QuicServerConfig::try_from(tls).map_err(no_initial_suite)?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));

@@ -1,6 +1,7 @@
 //! Connections that we open.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quinn::{ConnectError, Connection, ConnectionError, Endpoint};
@@ -16,16 +17,20 @@ use crate::{
     TransportError, TransportKind,
 };
 
-/// Longest wait for the last packets of a connection that we close.
+/// Longest wait until the last packet of a connection that we close has left.
 const LINGER: Duration = Duration::from_millis(100);
+/// Between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A connection to a server.
 #[derive(Debug, Clone)]
 pub(crate) struct QuicConnection {
-    /// Of this connection alone.
-    endpoint: Endpoint,
+    /// Of this connection alone; kept for its socket.
+    _endpoint: Endpoint,
     connection: Connection,
     max_queued_bytes: usize,
+    /// Datagrams sent before it was closed by us.
+    sent_at_close: Arc<OnceLock<u64>>,
 }
 
 impl QuicConnection {
@@ -53,31 +58,40 @@ impl QuicConnection {
                 peer,
                 kind: TransportKind::Quic,
                 reason: explain_quic(&error),
-                source: Some(error.into()),
+                cause: Some(error.into()),
             })?;
         let identity =
             peer_identity(&connection).map_err(|error| certificate_error(peer, &error))?;
         let connection = Self {
-            endpoint,
+            _endpoint: endpoint,
             connection,
             max_queued_bytes: options.max_queued_bytes,
+            sent_at_close: Arc::default(),
         };
         Ok((connection, identity))
     }
 
     pub(crate) async fn open(&self) -> Result<FrameStream, TransportError> {
         let streams = self.connection.open_bi().await.map_err(connection_error)?;
-        Ok(frame_stream(streams, self.max_queued_bytes))
+        Ok(frame_stream(
+            &self.connection,
+            streams,
+            self.max_queued_bytes,
+        ))
     }
 
     pub(crate) fn close(&self) {
+        self.sent_at_close
+            .get_or_init(|| datagrams_sent(&self.connection));
         self.connection.close(CODE_DONE, b"");
     }
 
     pub(crate) async fn closed(&self) {
-        if let ConnectionError::LocallyClosed = self.connection.closed().await {
+        if let ConnectionError::LocallyClosed = self.connection.closed().await
+            && let Some(before) = self.sent_at_close.get()
+        {
             // The peer is still to be told.
-            linger(&self.endpoint).await;
+            told(&self.connection, *before).await;
         }
     }
 
@@ -86,9 +100,29 @@ impl QuicConnection {
     }
 }
 
-/// Waits until the peers of closed connections have most likely been told.
-pub(super) async fn linger(endpoint: &Endpoint) {
-    let _ = timeout(LINGER, endpoint.wait_idle()).await;
+/// Closes a connection, and waits until its peer has most likely been told.
+pub(super) async fn close_and_tell(connection: &Connection) {
+    let before = datagrams_sent(connection);
+    connection.close(CODE_DONE, b"");
+    told(connection, before).await;
+}
+
+/// Waits until the packet that closes a connection is on its way. Nothing answers it, and quinn's draining period (three probe
+/// time-outs) only serves packets that cross it: a process that stops need not wait for that. Should the packet be lost, the
+/// peer's idle time-out ends the connection.
+async fn told(connection: &Connection, before: u64) {
+    let sent = async {
+        // The connection's own task sends it.
+        tokio::task::yield_now().await;
+        while datagrams_sent(connection) <= before {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let _ = timeout(LINGER, sent).await;
+}
+
+fn datagrams_sent(connection: &Connection) -> u64 {
+    connection.stats().udp_tx.datagrams
 }
 
 /// The identity in the peer's certificate.
@@ -105,16 +139,17 @@ pub(super) fn certificate_error(peer: SocketAddr, error: &CertificateError) -> T
         peer,
         kind: TransportKind::Quic,
         reason: error.to_string(),
-        source: None,
+        cause: None,
     }
 }
 
 pub(super) fn frame_stream(
+    connection: &Connection,
     (send, recv): (quinn::SendStream, quinn::RecvStream),
     max_queued_bytes: usize,
 ) -> FrameStream {
     FrameStream {
-        sender: FrameSender::quic(QuicSender::new(send, max_queued_bytes)),
+        sender: FrameSender::quic(QuicSender::new(connection.clone(), send, max_queued_bytes)),
         receiver: FrameReceiver::quic(QuicReceiver::new(recv)),
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn connection_error(error: ConnectionError) -> TransportError {
         ConnectionError::LocallyClosed => TransportError::Closed,
         error => TransportError::ConnectionLost {
             reason: crate::tls::explain_quic(&error),
-            source: Some(error.into()),
+            cause: Some(error.into()),
         },
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::timeout;
 
 use super::error::{CODE_ABORTED, read_error, write_error};
@@ -14,12 +14,17 @@ use crate::framing::{Deframer, Outgoing, Prefix};
 const CHUNKS: usize = 8;
 /// Segments offered to quinn at a time.
 const SEGMENTS: usize = 64;
-/// Longest wait for the peer's acknowledgement of a stream's end.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Round trips that the peer's acknowledgement of a stream's end may take: enough for two losses in a row, each noticed after
+/// twice the time of the one before.
+const FINISH_ROUND_TRIPS: u32 = 8;
+/// The least and the most that this comes to. A peer that is gone holds up nobody for longer.
+const FINISH_MIN: Duration = Duration::from_millis(500);
+const FINISH_MAX: Duration = Duration::from_secs(2);
 
 /// The outgoing direction: a queue in front of quinn's stream, on the caller's task.
 #[derive(Debug)]
 pub(crate) struct QuicSender {
+    connection: Connection,
     stream: SendStream,
     queue: Outgoing,
     /// No frames are taken any more.
@@ -29,8 +34,9 @@ pub(crate) struct QuicSender {
 }
 
 impl QuicSender {
-    pub(super) fn new(stream: SendStream, max_queued_bytes: usize) -> Self {
+    pub(super) fn new(connection: Connection, stream: SendStream, max_queued_bytes: usize) -> Self {
         Self {
+            connection,
             stream,
             queue: Outgoing::new(Prefix::Quic, max_queued_bytes),
             finishing: false,
@@ -66,6 +72,7 @@ impl QuicSender {
 
     pub(crate) async fn finish(&mut self) {
         self.finishing = true;
+        let limit = (self.connection.rtt() * FINISH_ROUND_TRIPS).clamp(FINISH_MIN, FINISH_MAX);
         let graceful = async {
             self.flushed().await.ok()?;
             self.stream.finish().ok()?;
@@ -73,7 +80,7 @@ impl QuicSender {
             // Otherwise closing the connection next would discard what the peer has not got yet.
             self.stream.stopped().await.ok()
         };
-        let _ = timeout(FINISH_TIMEOUT, graceful).await;
+        let _ = timeout(limit, graceful).await;
     }
 }
 

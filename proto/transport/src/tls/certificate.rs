@@ -1,4 +1,6 @@
-//! A certificate's identity: its one URI among the subject alternative names (RFC 5280 section 4.2.1.6).
+//! A certificate's identity: its one URI among the subject alternative names (RFC 5280 section 4.2.1.6); and when it is valid.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
@@ -35,6 +37,18 @@ pub enum CertificateError {
         /// Who it should be: an [`IdentityPattern`](crate::IdentityPattern)'s text.
         expected: String,
     },
+    /// It is valid no longer.
+    #[error("certificate has expired on {since}: renew it")]
+    Expired {
+        /// Its last moment.
+        since: String,
+    },
+    /// It is not valid yet.
+    #[error("certificate is not valid before {from}: wait, or set this machine's clock")]
+    NotYetValid {
+        /// Its first moment.
+        from: String,
+    },
 }
 
 /// The identity in the first certificate of a chain.
@@ -46,11 +60,7 @@ pub(crate) fn identity_of_chain(
 
 /// The identity in a certificate.
 pub(crate) fn identity_of(certificate: &CertificateDer<'_>) -> Result<Identity, CertificateError> {
-    let (rest, parsed) =
-        X509Certificate::from_der(certificate).map_err(|_| CertificateError::Malformed)?;
-    if !rest.is_empty() {
-        return Err(CertificateError::Malformed);
-    }
+    let parsed = parse(certificate)?;
     let names = parsed
         .subject_alternative_name()
         .map_err(|_| CertificateError::Malformed)?
@@ -66,4 +76,38 @@ pub(crate) fn identity_of(certificate: &CertificateDer<'_>) -> Result<Identity, 
             count: usize::from(first.is_some()) + others,
         }),
     }
+}
+
+/// Refuses a certificate that is not valid at that time (RFC 5280 section 4.1.2.5).
+pub(crate) fn check_time(
+    certificate: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<(), CertificateError> {
+    let parsed = parse(certificate)?;
+    let validity = parsed.validity();
+    let now = seconds(now);
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired {
+            since: validity.not_after.to_string(),
+        });
+    }
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotYetValid {
+            from: validity.not_before.to_string(),
+        });
+    }
+    Ok(())
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateError> {
+    match X509Certificate::from_der(certificate) {
+        Ok(([], parsed)) => Ok(parsed),
+        _ => Err(CertificateError::Malformed),
+    }
+}
+
+/// Seconds since 1970; a clock before that is at its beginning.
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

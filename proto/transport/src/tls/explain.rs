@@ -22,6 +22,11 @@ pub(crate) fn explain_handshake(error: &io::Error) -> String {
     }
 }
 
+/// Words for an error of a connection that may be TLS's.
+pub(crate) fn explain_io(error: &io::Error) -> String {
+    tls_error(error).map_or_else(|| error.to_string(), explain_tls)
+}
+
 /// The same error with words, if it is TLS's: the first read is where a client hears that its certificate is refused.
 pub(crate) fn explain_read(error: io::Error) -> io::Error {
     match tls_error(&error) {

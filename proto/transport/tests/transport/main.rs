@@ -10,6 +10,7 @@ mod control;
 mod frames;
 mod handshakes;
 mod material;
+mod replacing;
 mod strangers;
 
 /// Runs a test of one argument, a `TransportKind`, on both.

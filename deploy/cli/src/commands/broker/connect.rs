@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use potemkin_proto::v1::control_client::ControlClient;
-use potemkin_transport::{DialOptions, TransportError, control_channel};
+use potemkin_transport::{DialOptions, TransportError, control_channel, status_words};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -32,7 +32,7 @@ pub(crate) enum BrokerError {
     },
     #[error("the broker at {address} did not answer within {timeout:?}")]
     Timeout { address: String, timeout: Duration },
-    #[error("the broker says: {}{}", .status.message(), hint(.status.code()))]
+    #[error("the broker says: {}{}", status_words(.status), hint(.status.code()))]
     Status { status: Box<Status> },
 }
 

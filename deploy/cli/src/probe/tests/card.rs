@@ -25,6 +25,8 @@ pub(super) struct Card {
     poked: BTreeMap<usize, u8>,
     /// All reads give all-ones.
     pub(super) gone: bool,
+    /// All reads of its BARs give all-ones: its session is lost.
+    pub(super) lost: bool,
     /// Writes that begin here are dropped.
     pub(super) stuck: Option<usize>,
     /// Regions are larger than their BARs.
@@ -40,6 +42,7 @@ impl Card {
             edu: None,
             poked: BTreeMap::new(),
             gone: false,
+            lost: false,
             stuck: None,
             region_size_factor: 1,
             drops_bursts: false,
@@ -119,6 +122,7 @@ impl Function for Card {
         match region {
             _ if self.gone => out.fill(0xff),
             CONFIG_REGION => self.read_config(offset, out),
+            _ if self.lost => out.fill(0xff),
             _ => self.read_bar(bar(region), offset, out),
         }
         Ok(())

@@ -1,0 +1,102 @@
+#![allow(clippy::unwrap_used)]
+
+use potemkin_service::{
+    certs::{DevOptions, write_dev},
+    config,
+};
+
+use super::*;
+
+/// What is said of `devices`, TOML behind a sound configuration in a folder with certificates; it begins on line 6. The
+/// file's folder is left out.
+fn said(devices: &str) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    write_dev(folder.path(), &DevOptions::default()).unwrap();
+    let file = folder.path().join("front.toml");
+    let head = "admin_socket = \"admin.sock\"\n[tls]\nca = \"ca.pem\"\ncert = \"agent.pem\"\nkey = \"agent.key\"\n";
+    std::fs::write(&file, format!("{head}{devices}")).unwrap();
+    let loaded = config::load_with::<FrontSettings>("FRONT", Some(&file), []).unwrap();
+    let here = format!("{}/", folder.path().display());
+    loaded
+        .check(FrontSettings::validate)
+        .map_err(|error| error.to_string().replace(&here, ""))
+}
+
+fn device(name: &str, socket: &str) -> String {
+    format!("[[devices]]\nname = \"{name}\"\ndevice = \"edu-0\"\nsocket = \"{socket}\"\n")
+}
+
+#[test]
+fn devices_with_names_and_sockets_of_their_own_are_taken() {
+    let devices = device("a", "a.sock") + &device("b", "b.sock");
+
+    assert_eq!(said(&devices), Ok(()));
+}
+
+#[test]
+fn second_device_of_a_name_is_refused_with_its_line() {
+    let devices = device("a", "a.sock") + &device("a", "b.sock");
+
+    assert_eq!(
+        said(&devices).unwrap_err(),
+        "front.toml:11:8: `devices[1].name`: `a` is given twice"
+    );
+}
+
+#[test]
+fn second_use_of_a_socket_is_refused_with_both_keys() {
+    let devices = device("a", "a.sock") + &device("b", "./a.sock");
+    assert_eq!(
+        said(&devices).unwrap_err(),
+        "front.toml:13:10: `devices[1].socket`: a.sock is given as devices[0].socket already"
+    );
+
+    let admins = said(&device("a", "admin.sock")).unwrap_err();
+    assert!(
+        admins.contains("is given as admin_socket already"),
+        "{admins}"
+    );
+}
+
+#[test]
+fn socket_in_a_folder_that_is_not_there_is_refused_with_its_line() {
+    let refused = said(&device("a", "absent/a.sock")).unwrap_err();
+
+    assert!(
+        refused.starts_with(
+            "front.toml:9:10: `devices[0].socket`: the directory absent does not exist"
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn device_that_is_not_told_or_told_twice_is_refused() {
+    let untold = said("[[devices]]\nname = \"a\"\nsocket = \"a.sock\"\n").unwrap_err();
+    assert!(
+        untold.starts_with("front.toml:6:1: `devices[0]`: give one of"),
+        "{untold}"
+    );
+
+    let twofold = said(&(device("a", "a.sock") + "selector = \"class=edu\"\n")).unwrap_err();
+    assert!(twofold.contains("`devices[0]`: give one of"), "{twofold}");
+}
+
+#[test]
+fn selector_that_is_none_is_refused_with_its_line() {
+    let refused =
+        said("[[devices]]\nname = \"a\"\nselector = \"edu\"\nsocket = \"a.sock\"\n").unwrap_err();
+
+    assert!(
+        refused.starts_with("front.toml:8:12: `devices[0].selector`: "),
+        "{refused}"
+    );
+}
+
+#[test]
+fn deadline_out_of_range_is_refused_with_its_line() {
+    assert_eq!(
+        said("[session]\ndeadline = \"9s\"\n").unwrap_err(),
+        "front.toml:7:12: `session.deadline`: 9s is not within 50ms to 4s"
+    );
+}
