@@ -13,7 +13,7 @@ use crate::cli::CommonArgs;
 use crate::config::{self, BadValue, ConfigError, Loaded, LogSection};
 use crate::ready::{ReadyError, ReadyFile};
 use crate::runtime::{self, BoxError, EXIT_OK, EXIT_USAGE};
-use crate::{Shutdown, signals, telemetry};
+use crate::{Shutdown, memory, signals, telemetry};
 
 /// The configuration of a role.
 pub trait Settings: DeserializeOwned + Serialize {
@@ -101,6 +101,7 @@ where
     if common.check_config {
         return print_summary(&loaded.settings);
     }
+    memory::look_after();
     runtime::block_on(async move || {
         let startup = Startup {
             shutdown: signals::install()?,

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     dice::Dice,
     kind::{Kind, Verdict},
-    measure::{Usages, await_line, settle_fds, settle_rss},
+    measure::{Usages, await_line, settle_fds, settle_rss, settle_start},
     scene::Scene,
 };
 
@@ -75,6 +75,14 @@ impl<'a> Crowd<'a> {
             took: started.elapsed(),
             failure: result.err(),
         }
+    }
+
+    /// After all of them the processes are as before the first.
+    pub(crate) fn back_to_start(&self) -> Verdict {
+        settle_fds(&self.scene, &self.baseline)?;
+        let after = settle_start(&self.scene, &self.baseline)?;
+        println!("memory {} -> {}", self.baseline.rss(), after.rss());
+        Ok(())
     }
 
     /// The first round; gives what its memory is compared with. What it says is checked here, once for the kind.

@@ -95,5 +95,6 @@ fn crowds_of_bad_peers_are_told_why_and_leave_nothing_behind() {
         report.add(&kind.name, &outcome);
     }
 
+    failures.extend(crowd.back_to_start().err());
     assert!(failures.is_empty(), "seed {seed}\n{}", failures.join("\n"));
 }

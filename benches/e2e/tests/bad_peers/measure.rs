@@ -14,6 +14,10 @@ use crate::{kind::Who, scene::Scene};
 /// many depends on which peers happened to be there together; that does not grow with the number of peers, whereas what is
 /// kept of each of 10,000 peers shows from 420 bytes on.
 const RSS_SLACK: u64 = 4 << 20;
+/// What all crowds together may leave: tables that grew, and pages in which something lives.
+const START_SLACK: u64 = 8 << 20;
+/// How long a process may take to give freed memory back.
+const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long what a crowd held may take to be given back. Above all timeouts of a peer that went silently.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 /// The same for memory, which an allocator may also keep: then more time is of no use.
@@ -67,11 +71,20 @@ pub(crate) fn settle_fds(scene: &Scene, base: &Usages) -> Result<Usages, String>
 
 /// Waits until no process has more memory than in `base`.
 pub(crate) fn settle_rss(scene: &Scene, base: &Usages) -> Result<Usages, String> {
-    settle(scene, RSS_LIMIT, |now| {
-        now.find(base, |now, base| {
-            let (now, base) = (now.rss_bytes, base.rss_bytes);
-            (now > base + RSS_SLACK).then(|| format!("{now} bytes resident, {base} before"))
-        })
+    settle(scene, RSS_LIMIT, |now| more_memory(now, base, RSS_SLACK))
+}
+
+/// Waits until each process has about the memory with which it started.
+pub(crate) fn settle_start(scene: &Scene, start: &Usages) -> Result<Usages, String> {
+    settle(scene, START_LIMIT, |now| {
+        more_memory(now, start, START_SLACK)
+    })
+}
+
+fn more_memory(now: &Usages, base: &Usages, slack: u64) -> Option<String> {
+    now.find(base, |now, base| {
+        let (now, base) = (now.rss_bytes, base.rss_bytes);
+        (now > base + slack).then(|| format!("{now} bytes resident, {base} before"))
     })
 }
 
