@@ -4,6 +4,7 @@
 
 mod pair;
 
+mod bounds;
 mod deadlines;
 mod flow;
 mod hostile;
