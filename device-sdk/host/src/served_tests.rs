@@ -57,12 +57,14 @@ fn access(offset: u64, operation: Operation) -> Access {
 
 fn write(served: &Served, serial: u64, offset: u64, value: u64) -> Result<Outcome, Left> {
     let operation = Operation::Write(Posting::Posted, Payload::Value(value));
-    served.with(serial, |device| device.execute(&access(offset, operation)))
+    served.with(serial, |device, _| {
+        device.execute(&access(offset, operation))
+    })
 }
 
 fn read(served: &Served, serial: u64, offset: u64) -> u32 {
     served
-        .with(serial, |device| {
+        .with(serial, |device, _| {
             device.execute(&access(offset, Operation::Read));
             u32::from_le_bytes(device.answer().try_into().unwrap())
         })

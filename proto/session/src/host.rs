@@ -26,6 +26,9 @@ use crate::{
 use outbound::Outbound;
 use reads::Reads;
 
+/// What an item that waits counts beside its data.
+const ITEM_BYTES: usize = 64;
+
 /// Something for the device to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
@@ -289,7 +292,8 @@ impl Host {
         self.generations
     }
 
-    /// Bytes of DMA under way: writes that wait for credit, and reads that are not answered. To be bounded by the driver.
+    /// Bytes of DMA under way: writes that wait for credit, and reads that are not answered, and some for each item, so that many short
+    /// ones count too. To be bounded by the driver.
     pub fn dma_backlog(&self) -> usize {
         self.outbound.backlog() + self.reads.reserved()
     }

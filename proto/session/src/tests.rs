@@ -4,6 +4,7 @@
 
 mod pair;
 
+mod bounds;
 mod deadlines;
 mod dma;
 mod flow;

@@ -3,10 +3,11 @@
 //! Nothing overtakes: what has no credit yet holds up all that was queued behind it, answers too, because a guest that was told
 //! "done" must find the data. How long that may take is bounded by what a device may have waiting ([`Outbound::backlog`]).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::ITEM_BYTES;
 use crate::{
     access::{MAX_DMA_BYTES, ReverseItem, Vector},
     credit::{Allowance, DMA_READ_WINDOW, MESSAGE_WINDOW, cost},
@@ -24,17 +25,11 @@ pub(super) struct Outbound {
     waiting_interrupts: u32,
     /// Sequence numbers of the interrupts that the agent has not acknowledged.
     unacknowledged: VecDeque<u64>,
-    /// Interrupts for which there was no room: each is raised once when there is.
-    coalesced: BTreeSet<Raised>,
+    /// Interrupts for which there was no room, each with the newest generation in which it was raised: raised once when there is.
+    coalesced: BTreeMap<Vector, u64>,
     intx: Intx,
     /// Older DMA and interrupts are not sent.
     floor: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Raised {
-    vector: Vector,
-    generation: u64,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +51,7 @@ impl Outbound {
             reading: 0,
             waiting_interrupts: 0,
             unacknowledged: VecDeque::new(),
-            coalesced: BTreeSet::new(),
+            coalesced: BTreeMap::new(),
             intx: Intx::default(),
             floor: 0,
         }
@@ -67,9 +62,9 @@ impl Outbound {
         self.waiting.is_empty()
     }
 
-    /// Bytes of DMA writes that wait for credit.
+    /// What waits to be sent, in bytes: the data of DMA writes, and [`ITEM_BYTES`] for each item.
     pub(super) fn backlog(&self) -> usize {
-        self.waiting_bytes
+        self.waiting_bytes + ITEM_BYTES * self.waiting.len()
     }
 
     pub(super) fn raise_dma_write_limit(&mut self, limit: u64) {
@@ -123,7 +118,8 @@ impl Outbound {
             return;
         }
         if self.is_crowded() {
-            self.coalesced.insert(Raised { vector, generation });
+            let newest = self.coalesced.entry(vector).or_default();
+            *newest = generation.max(*newest);
             return;
         }
         self.waiting_interrupts += 1;
@@ -156,7 +152,7 @@ impl Outbound {
     /// Forgets what began in an older generation, and gives the ids of the reads among that.
     pub(super) fn raise_floor(&mut self, floor: u64) -> Vec<u64> {
         self.floor = floor;
-        self.coalesced.retain(|raised| raised.generation >= floor);
+        self.coalesced.retain(|_, generation| *generation >= floor);
         let mut reads = Vec::new();
         let mut bytes = 0;
         let mut interrupts = 0;
@@ -221,7 +217,7 @@ impl Outbound {
         if !room {
             return;
         }
-        if let Some(Raised { vector, generation }) = self.coalesced.pop_first() {
+        if let Some((vector, generation)) = self.coalesced.pop_first() {
             self.waiting_interrupts += 1;
             self.waiting
                 .push_back(ReverseItem::Msi { generation, vector });

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use super::ITEM_BYTES;
 use crate::{
     access::{DmaError, MAX_DMA_BYTES, ReverseItem},
     violation::Violation,
@@ -39,9 +40,9 @@ pub(super) struct Finished {
 }
 
 impl Reads {
-    /// Bytes asked for and not given to the device.
+    /// Bytes asked for and not given to the device, and [`ITEM_BYTES`] for each request.
     pub(super) fn reserved(&self) -> usize {
-        self.reserved
+        self.reserved + ITEM_BYTES * self.requests.len()
     }
 
     /// The items of a request.
