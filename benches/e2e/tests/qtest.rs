@@ -121,14 +121,15 @@ fn what_is_not_there_reads_as_all_ones() {
     assert_eq!(edu.read(vm.qtest(), 0, 0x9000, 4).unwrap(), 0xffff_ffff);
     let before = stack.status("vm").counters.frames_sent;
     let mut pci = Pci::new(vm.qtest());
-    pci.config_write_u16(edu.address, 4, 0).unwrap();
+    // Bus mastering stays: the host hears of it when that is turned off.
+    pci.config_write_u16(edu.address, 4, 4).unwrap();
     let off = edu.read(pci.qtest(), 0, 0, 4).unwrap();
     assert_eq!(
         stack.status("vm").counters.frames_sent,
         before,
         "decode is off"
     );
-    pci.config_write_u16(edu.address, 4, 2).unwrap();
+    pci.config_write_u16(edu.address, 4, 6).unwrap();
 
     assert_ne!(off, 0x0100_00ed);
     assert_eq!(edu.read(vm.qtest(), 0, 0, 4).unwrap(), 0x0100_00ed);
@@ -201,7 +202,11 @@ fn aim_msi(vm: &mut Vm, edu: &Function, address: u32, data: u16) {
     let msi = pci.config_read_u8(at, 0x34).unwrap();
     let control = pci.config_read_u16(at, msi + 2).unwrap();
     pci.config_write_u32(at, msi + 4, address).unwrap();
-    let data_at = if control & 0x80 != 0 { msi + 12 } else { msi + 8 };
+    let data_at = if control & 0x80 != 0 {
+        msi + 12
+    } else {
+        msi + 8
+    };
     pci.config_write_u16(at, data_at, data).unwrap();
     pci.config_write_u16(at, msi + 2, control | 1).unwrap();
 }
