@@ -226,7 +226,9 @@ impl Running<'_> {
                 return reason;
             }
             match self.event(more).await {
-                Event::Again | Event::Called | Event::Flushed(Ok(())) => {}
+                Event::Again | Event::Flushed(Ok(())) => {}
+                // A device that never stops has its turns, and others theirs.
+                Event::Called => tokio::task::yield_now().await,
                 Event::Frame(Ok(Some(frame))) => {
                     if let Some(reason) = self.take(frame) {
                         return reason;
