@@ -131,8 +131,7 @@ impl FrontDevice {
             self.close_gate(|| self.session.revoke(Revocation::BusMasterOff));
         }
         if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
-            self.dma.intx_may_have_changed();
-            self.session.kick();
+            self.intx_may_be_allowed();
         }
         if outcome.forward {
             count(&self.counters.config_writes_remote);

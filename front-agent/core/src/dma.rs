@@ -49,6 +49,8 @@ struct Intx {
     shown: AtomicBool,
     /// The guest did something that may change what it is shown.
     stale: AtomicBool,
+    /// It rises no earlier than when the device has done this item: the guest may have written before what lowers it.
+    after: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +83,7 @@ impl Dma {
     }
 
     /// Has the driver look at INTx again.
-    pub(crate) fn intx_may_have_changed(&self) {
+    fn intx_may_have_changed(&self) {
         self.intx.stale.store(true, Ordering::Release);
     }
 
@@ -140,6 +142,16 @@ impl FrontDevice {
         self.dma.generation.store(gate.floor, Ordering::Relaxed);
     }
 
+    /// The guest may have turned INTx on or off. On, it is shown a level that the device has after all that the guest wrote before.
+    pub(crate) fn intx_may_be_allowed(&self) {
+        if self.dma.intx.raised.load(Ordering::Relaxed) {
+            let last = self.session().pushed();
+            self.dma.intx.after.store(last, Ordering::Relaxed);
+        }
+        self.dma.intx_may_have_changed();
+        self.session().kick();
+    }
+
     /// The function was reset: its interrupt pin is low.
     pub(crate) fn lower_intx(&self) {
         self.dma.intx.raised.store(false, Ordering::Relaxed);
@@ -153,6 +165,7 @@ impl FrontDevice {
             Upstream::Interrupt { generation, vector } => self.interrupt(generation, vector, bus),
             Upstream::Intx(level) => {
                 self.dma.intx.raised.store(level, Ordering::Relaxed);
+                self.dma.intx.after.store(0, Ordering::Relaxed);
                 self.config().set_interrupt_status(level);
                 self.dma.intx_may_have_changed();
                 self.settle_intx(bus);
@@ -167,6 +180,14 @@ impl FrontDevice {
             return;
         }
         let level = intx.raised.load(Ordering::Relaxed) && self.config().intx_allowed();
+        if level
+            && !self
+                .session()
+                .has_settled(intx.after.load(Ordering::Relaxed))
+        {
+            // The driver comes back with each frame.
+            return self.dma.intx_may_have_changed();
+        }
         if intx.shown.swap(level, Ordering::Relaxed) != level {
             if level {
                 self.dma.counters.interrupts.fetch_add(1, Ordering::Relaxed);

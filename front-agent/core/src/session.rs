@@ -152,15 +152,27 @@ impl Session {
         self.kick();
     }
 
-    /// Waits until the device has done everything that was taken before, at most for the session's deadline: then what it
-    /// has to say of it has been heard.
-    pub async fn settled(&self) {
+    /// Sends what is collected now. Gives the number of the last item.
+    pub(crate) fn pushed(&self) -> u64 {
         let last = {
             let mut state = self.lock();
             state.core.push();
             state.core.last_sequence()
         };
         self.kick();
+        last
+    }
+
+    /// Whether the device has done everything up to this item, and what it had to say of it was handed out.
+    pub(crate) fn has_settled(&self, last: u64) -> bool {
+        let state = self.lock();
+        state.settled >= last || !state.core.is_live()
+    }
+
+    /// Waits until the device has done everything that was taken before, at most for the session's deadline: then what it
+    /// has to say of it has been heard.
+    pub async fn settled(&self) {
+        let last = self.pushed();
         poll_fn(|context| {
             let mut state = self.lock();
             if state.settled >= last || !state.core.is_live() {
