@@ -113,3 +113,32 @@ fn a_guest_whose_host_dies_reads_all_ones_and_goes_on() {
     );
     stack.front.wait_log("session contained", LIMIT).unwrap();
 }
+
+#[test]
+fn a_guests_driver_does_dma_and_takes_interrupts() {
+    for kind in [Quic, Grpc] {
+        let places = Some(Places::new().unwrap());
+        let stack = Stack::start_in(ROLE, &StackOptions::on(kind), places).unwrap();
+        let attached = stack.attach("vm");
+        let folder = tempfile::tempdir().unwrap();
+        let find = compile("edu_user", folder.path()).unwrap();
+        let program = compile("edu_uio", folder.path()).unwrap();
+        let script = "f=$(edu_user find | sed -n 's/RESULT function //p'); \
+                      echo 1234 11e8 >/sys/bus/pci/drivers/uio_pci_generic/new_id; edu_uio $f 300";
+        let guest = Guest::new(&Vmm::from_env(), script)
+            .file("/bin/edu_user", &find)
+            .file("/bin/edu_uio", &program)
+            .module("uio_pci_generic")
+            .machine(|machine| machine.vfio_user("remote", &attached.socket));
+
+        let report = guest.run(LIMIT).unwrap();
+
+        assert_eq!(report.status, 0, "{kind}: {}", report.console);
+        assert_eq!(report.results()["dma_rounds"], "300");
+        let counters = stack.status("vm").counters;
+        assert_eq!(counters.dma_bytes_read, 300 * 4_096, "{kind}");
+        assert_eq!(counters.dma_bytes_written, 300 * 4_096, "{kind}");
+        assert_eq!(counters.interrupts, 600, "{kind}");
+        assert_eq!(counters.dma_refused, 0, "{kind}");
+    }
+}

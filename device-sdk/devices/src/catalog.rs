@@ -24,8 +24,14 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "edu",
         summary: "the educational device of QEMU's specification, 1234:11e8",
-        options: &[],
-        build: |_| Ok(Box::new(Edu::new().map_err(Problem::broken)?)),
+        options: &["dma_mask"],
+        build: |options| {
+            let edu = Edu::new().map_err(Problem::broken)?;
+            Ok(match options.integer("dma_mask")? {
+                Some(mask) => Box::new(edu.dma_mask(mask)),
+                None => Box::new(edu),
+            })
+        },
     },
     Kind {
         name: "scratch",

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use metrics::gauge;
-use potemkin_sdk::{BlockMode, Descriptor, Device, DeviceHandle, Register, ResetKind};
+use potemkin_sdk::{BlockMode, Descriptor, Device, DeviceHandle, DmaError, Register, ResetKind};
 use potemkin_session::access::{Access, Extent, MAX_ACCESS_BYTES, Operation, Payload, Status};
 
 /// A device that may have failed.
@@ -72,6 +72,22 @@ impl Guarded {
 
     pub(crate) fn notified(&mut self) {
         self.call(|device, _| device.notified());
+    }
+
+    pub(crate) fn dma_read_done(&mut self, tag: u64, outcome: Result<&[u8], DmaError>) {
+        self.call(|device, _| device.dma_read_done(tag, outcome));
+    }
+
+    pub(crate) fn dma_write_failed(&mut self, error: DmaError) {
+        self.call(|device, _| device.dma_write_failed(error));
+    }
+
+    pub(crate) fn bus_master_off(&mut self) {
+        self.call(|device, _| device.bus_master_off());
+    }
+
+    pub(crate) fn dma_ready(&mut self) {
+        self.call(|device, _| device.dma_ready());
     }
 
     pub(crate) fn idle(&mut self) {

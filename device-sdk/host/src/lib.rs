@@ -16,6 +16,7 @@
 //! runs on one thread, devices' callbacks included.
 
 mod builder;
+mod bus;
 mod cli;
 mod control;
 mod gate;
@@ -30,6 +31,7 @@ mod session;
 mod settings;
 mod state;
 mod tally;
+mod turn;
 
 pub use builder::{HostBuilder, HostError, Offer};
 pub use cli::{cli_main, cli_main_with};

@@ -3,6 +3,7 @@
 use metrics::{Counter, Gauge, counter, gauge};
 use potemkin_proto::v1::CloseCode;
 
+use crate::bus::REASONS;
 use crate::tally::Tally;
 
 /// Handles of the process's metrics; made after the recorder was installed.
@@ -18,6 +19,12 @@ pub(crate) struct Meters {
     posted_writes: Counter,
     non_posted_writes: Counter,
     resets: Counter,
+    dma_written_bytes: Counter,
+    dma_read_bytes: Counter,
+    dma_failed: [Counter; REASONS.len()],
+    msi: Counter,
+    msix: Counter,
+    intx: Counter,
     refused: Counter,
     out_of_bounds: Counter,
     violations: Counter,
@@ -30,6 +37,9 @@ impl Meters {
     pub(crate) fn new() -> Self {
         let accesses = |kind| counter!("potemkin_host_accesses_total", "kind" => kind);
         let not_served = |why| counter!("potemkin_host_accesses_not_served_total", "why" => why);
+        let dma_bytes = |way| counter!("potemkin_host_dma_bytes_total", "direction" => way);
+        let dma_failed = |why| counter!("potemkin_host_dma_failed_total", "reason" => why);
+        let interrupts = |kind| counter!("potemkin_host_interrupts_total", "kind" => kind);
         Self {
             sessions: gauge!("potemkin_host_sessions"),
             sessions_started: counter!("potemkin_host_sessions_started_total"),
@@ -41,6 +51,12 @@ impl Meters {
             posted_writes: accesses("write_posted"),
             non_posted_writes: accesses("write_non_posted"),
             resets: accesses("reset"),
+            dma_written_bytes: dma_bytes("write"),
+            dma_read_bytes: dma_bytes("read"),
+            dma_failed: REASONS.map(|(_, name)| dma_failed(name)),
+            msi: interrupts("msi"),
+            msix: interrupts("msix"),
+            intx: interrupts("intx"),
             refused: not_served("refused_by_device"),
             out_of_bounds: not_served("out_of_bounds"),
             violations: counter!("potemkin_host_violations_total"),
@@ -70,15 +86,22 @@ impl Meters {
     }
 
     pub(crate) fn executed(&self, tally: &Tally) {
+        let traffic = &tally.traffic;
         let parts = [
             (&self.reads, tally.reads),
             (&self.posted_writes, tally.posted_writes),
             (&self.non_posted_writes, tally.non_posted_writes),
             (&self.resets, tally.resets),
+            (&self.dma_written_bytes, traffic.written_bytes),
+            (&self.dma_read_bytes, traffic.read_bytes),
+            (&self.msi, traffic.msi),
+            (&self.msix, traffic.msix),
+            (&self.intx, traffic.intx),
             (&self.refused, tally.refused),
             (&self.out_of_bounds, tally.out_of_bounds),
         ];
-        for (counter, count) in parts {
+        let failed = self.dma_failed.iter().zip(traffic.failed);
+        for (counter, count) in parts.into_iter().chain(failed) {
             if count > 0 {
                 counter.increment(count);
             }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use potemkin_proto::v1::CloseCode;
-use potemkin_sdk::{Descriptor, Device, DeviceHandle, Notifications, ResetKind, Wake};
+use potemkin_sdk::hosting::{Generations, HostEnd, Notifications, Outbox, Wake};
+use potemkin_sdk::{Descriptor, Device, DeviceHandle, ResetKind};
 use potemkin_session::ids::{AttachNumber, Epoch, Path, SessionId};
 use tokio::sync::{Notify, oneshot};
 
@@ -22,13 +23,15 @@ pub(crate) struct Served {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) descriptor: Descriptor,
     state: Mutex<State>,
-    bell: Bell,
+    bells: Arc<Bells>,
     notifications: Notifications,
 }
 
 #[derive(Debug)]
 struct State {
     device: Guarded,
+    /// Open while a session uses the device.
+    outbox: Outbox,
     gate: Gate,
     live: Option<Live>,
     /// Tells one use of the device from the next.
@@ -87,9 +90,14 @@ impl Served {
     ) -> Self {
         let descriptor = device.descriptor().clone();
         let mut device = Guarded::new(&id, device, &descriptor);
-        let bell = Bell::default();
-        let (handle, notifications) = DeviceHandle::new(bell.clone());
+        let bells = Arc::<Bells>::default();
+        let waker = Waker(Arc::clone(&bells));
+        let (handle, end) = DeviceHandle::new(waker, descriptor.interrupts());
         device.attached(handle);
+        let HostEnd {
+            notifications,
+            outbox,
+        } = end;
         Self {
             id,
             class,
@@ -97,11 +105,12 @@ impl Served {
             descriptor,
             state: Mutex::new(State {
                 device,
+                outbox,
                 gate: Gate::new(highest),
                 live: None,
                 last_serial: 0,
             }),
-            bell,
+            bells,
             notifications,
         }
     }
@@ -120,7 +129,7 @@ impl Served {
                 code: CloseCode::Superseded,
                 message: format!("host: the device was fenced for epoch {}", order.epoch.0),
             });
-            state.device.reset(ResetKind::Session);
+            state.reset();
         }
         Ok(change)
     }
@@ -151,12 +160,13 @@ impl Served {
                 code: CloseCode::Superseded,
                 message: format!("host: attach number {} took over", asked.0),
             });
-            state.device.reset(ResetKind::Session);
+            state.reset();
         }
         let (end, ended) = oneshot::channel();
         state.last_serial += 1;
         let serial = state.last_serial;
         state.live = Some(Live { serial, path, end });
+        state.outbox.open(Generations::default());
         Ok(Admission { serial, end: ended })
     }
 
@@ -164,13 +174,20 @@ impl Served {
     pub(crate) fn with<R>(
         &self,
         serial: u64,
-        act: impl FnOnce(&mut Guarded) -> R,
+        act: impl FnOnce(&mut Guarded, &mut Outbox) -> R,
     ) -> Result<R, Left> {
         let mut state = self.state();
         if !state.is_live(serial) {
             return Err(Left);
         }
-        Ok(act(&mut state.device))
+        let State { device, outbox, .. } = &mut *state;
+        Ok(act(device, outbox))
+    }
+
+    /// Waits until the device has started something for its guest. For the session that uses the device: one that was told to leave
+    /// must not listen any more, or it would take the call from the next.
+    pub(crate) async fn called(&self) {
+        self.bells.bus.notified().await;
     }
 
     /// Who was admitted with this serial leaves. If nobody else has ended its session before, it ends with that: the device is reset, and
@@ -180,7 +197,7 @@ impl Served {
         if state.is_live(serial) {
             state.live = None;
             state.gate.ended(session);
-            state.device.reset(ResetKind::Session);
+            state.reset();
         }
         let live = state.live.as_ref();
         live.is_none_or(|live| live.path.session != session)
@@ -193,14 +210,14 @@ impl Served {
             let session = live.path.session;
             state.gate.ended(session);
             state.evict(end);
-            state.device.reset(ResetKind::Session);
+            state.reset();
         }
     }
 
     /// Delivers the device's notifications, for ever.
     pub(crate) async fn deliver_notifications(&self) {
         loop {
-            self.bell.0.notified().await;
+            self.bells.notified.notified().await;
             if self.notifications.take() {
                 self.state().device.notified();
                 // A device that notifies itself again and again has its turns, and others theirs.
@@ -220,6 +237,12 @@ impl State {
         self.live.as_ref().is_some_and(|live| live.serial == serial)
     }
 
+    /// Nothing of one session, in the device or on its way from it, is left for the next.
+    fn reset(&mut self) {
+        self.outbox.close();
+        self.device.reset(ResetKind::Session);
+    }
+
     fn evict(&mut self, end: End) {
         if let Some(live) = self.live.take() {
             // A session that is leaving by itself does not listen any more.
@@ -229,12 +252,23 @@ impl State {
 }
 
 /// Rung by a device's handle, from any thread.
-#[derive(Debug, Clone, Default)]
-struct Bell(Arc<Notify>);
+#[derive(Debug, Default)]
+struct Bells {
+    /// [`Served::deliver_notifications`] listens.
+    notified: Notify,
+    /// The session that uses the device listens.
+    bus: Notify,
+}
 
-impl Wake for Bell {
+struct Waker(Arc<Bells>);
+
+impl Wake for Waker {
     fn wake(&self) {
-        self.0.notify_one();
+        self.0.notified.notify_one();
+    }
+
+    fn wake_bus(&self) {
+        self.0.bus.notify_one();
     }
 }
 

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use potemkin_devices::{Edu, Scratch};
-use potemkin_sdk::Width;
 use potemkin_sdk::testing::bar0;
+use potemkin_sdk::{AccessError, BusError, BusMaster, Register, Width};
 use potemkin_session::access::{Access, Extent, Location, Operation, Payload, Posting};
 
 use super::*;
@@ -57,12 +57,14 @@ fn access(offset: u64, operation: Operation) -> Access {
 
 fn write(served: &Served, serial: u64, offset: u64, value: u64) -> Result<Outcome, Left> {
     let operation = Operation::Write(Posting::Posted, Payload::Value(value));
-    served.with(serial, |device| device.execute(&access(offset, operation)))
+    served.with(serial, |device, _| {
+        device.execute(&access(offset, operation))
+    })
 }
 
 fn read(served: &Served, serial: u64, offset: u64) -> u32 {
     served
-        .with(serial, |device| {
+        .with(serial, |device, _| {
             device.execute(&access(offset, Operation::Read));
             u32::from_le_bytes(device.answer().try_into().unwrap())
         })
@@ -159,4 +161,71 @@ async fn notification_reaches_the_device_without_a_session() {
 
     assert_eq!(read(&served, admission.serial, 0x08), 720);
     task.abort();
+}
+
+/// Gives its handle to the test.
+struct Open(Scratch, Arc<Mutex<Option<DeviceHandle>>>);
+
+impl Device for Open {
+    fn descriptor(&self) -> &Descriptor {
+        self.0.descriptor()
+    }
+
+    fn read(&mut self, at: Register) -> Result<u64, AccessError> {
+        self.0.read(at)
+    }
+
+    fn write(&mut self, at: Register, value: u64) -> Result<(), AccessError> {
+        self.0.write(at, value)
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.0.reset(kind);
+    }
+
+    fn attached(&mut self, handle: DeviceHandle) {
+        *self.1.lock().unwrap() = Some(handle);
+    }
+}
+
+fn waiting(served: &Served, serial: u64) -> Result<usize, Left> {
+    served.with(serial, |_, outbox| outbox.take().len())
+}
+
+#[test]
+fn every_end_of_a_session_revokes_what_its_device_was_given() {
+    type Ends = fn(&Served, u64);
+    let ends: [Ends; 4] = [
+        |served, _| fence(served, 2, B),
+        |served, serial| assert!(served.leave(serial, A)),
+        |served, _| drop(served.admit(path(1, A, 2)).unwrap()),
+        |served, _| {
+            served.dismiss(End {
+                code: CloseCode::Normal,
+                message: "stopping".into(),
+            });
+        },
+    ];
+    for end in ends {
+        let handle = Arc::default();
+        let served = served(Open(Scratch::new(64).unwrap(), Arc::clone(&handle)));
+        let handle = handle.lock().unwrap().clone().unwrap();
+        let write = |bus: &BusMaster| bus.write(0x1000, vec![1]);
+        assert_eq!(write(&handle.bus_master()), Err(BusError::Revoked));
+        fence(&served, 1, A);
+        let admission = served.admit(path(1, A, 1)).unwrap();
+        let bus = handle.bus_master();
+        write(&bus).unwrap();
+
+        end(&served, admission.serial);
+
+        assert_eq!(write(&bus), Err(BusError::Revoked));
+        // Whoever comes next finds nothing, and the device may act for them.
+        fence(&served, 3, B);
+        let next = served.admit(path(3, B, 1)).unwrap();
+        assert_eq!(write(&bus), Err(BusError::Revoked));
+        assert_eq!(waiting(&served, next.serial), Ok(0));
+        write(&handle.bus_master()).unwrap();
+        assert_eq!(waiting(&served, next.serial), Ok(1));
+    }
 }

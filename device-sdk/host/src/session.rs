@@ -20,7 +20,8 @@ use crate::meters::Meters;
 use crate::opening::{Opened, Refusal, decide};
 use crate::pool::Pool;
 use crate::served::{End, Served};
-use crate::tally::{Tally, take_turn};
+use crate::tally::Tally;
+use crate::turn::take_turn;
 
 /// How long a peer may take for the first frame of a stream that it opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -131,6 +132,7 @@ async fn serve(
         stream,
         end: admission.end,
         told_out_of_bounds: false,
+        told_dma_failed: false,
         over: None,
     };
     let reason = running.run().await;
@@ -193,6 +195,7 @@ struct Running<'a> {
     stream: FrameStream,
     end: oneshot::Receiver<End>,
     told_out_of_bounds: bool,
+    told_dma_failed: bool,
     /// The session is over, as soon as what is queued is sent, and why.
     over: Option<String>,
 }
@@ -202,6 +205,8 @@ enum Event {
     Told(Option<End>),
     Frame(Result<Option<Bytes>, TransportError>),
     Flushed(Result<(), TransportError>),
+    /// The device has started something by itself.
+    Called,
     /// There was more to do.
     Again,
 }
@@ -210,15 +215,20 @@ impl Running<'_> {
     /// Serves until the session is over; says why it is.
     async fn run(&mut self) -> String {
         loop {
-            let more = self.turn();
+            let mut more = self.turn();
+            let backlog = self.core.dma_backlog();
             if let Err(error) = self.transmit() {
                 return format!("cannot send: {error}");
             }
+            // What went out made room: the device may be waiting for it.
+            more |= self.core.dma_backlog() < backlog;
             if let Some(reason) = self.over.take() {
                 return reason;
             }
             match self.event(more).await {
                 Event::Again | Event::Flushed(Ok(())) => {}
+                // A device that never stops has its turns, and others theirs.
+                Event::Called => tokio::task::yield_now().await,
                 Event::Frame(Ok(Some(frame))) => {
                     if let Some(reason) = self.take(frame) {
                         return reason;
@@ -241,6 +251,8 @@ impl Running<'_> {
             end = &mut self.end => Event::Told(end.ok()),
             result = sender.flushed(), if unsent => Event::Flushed(result),
             frame = receiver.recv() => Event::Frame(frame),
+            // After frames: each of these leads to a turn too, so neither keeps the other waiting.
+            () = self.seat.served.called() => Event::Called,
             () = tokio::task::yield_now(), if more => Event::Again,
         }
     }
@@ -249,10 +261,9 @@ impl Running<'_> {
     fn turn(&mut self) -> bool {
         let started = Instant::now();
         let core = &mut self.core;
-        let turn = self
-            .seat
-            .served
-            .with(self.seat.serial, |device| take_turn(core, device));
+        let turn = self.seat.served.with(self.seat.serial, |device, outbox| {
+            take_turn(core, device, outbox)
+        });
         // Who was shut out hears of it next.
         let Ok(tally) = turn else { return false };
         if tally.is_empty() {
@@ -278,6 +289,14 @@ impl Running<'_> {
             self.told_out_of_bounds = true;
             let agent = self.agent;
             tracing::warn!(%session, device, %agent, "agent asks for what the device's descriptor does not offer: answered with all-ones");
+        }
+        for (error, count) in tally.traffic.failures() {
+            let reason = error.to_string();
+            if mem::replace(&mut self.told_dma_failed, true) {
+                tracing::debug!(%session, device, reason, count, "DMA failed");
+            } else {
+                tracing::warn!(%session, device, reason, count, "DMA failed; more of this session at level debug");
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use potemkin_pci::{Descriptor, Space};
 
 use crate::device::little_endian;
-use crate::{AccessError, BlockMode, Device, DeviceHandle, Register, ResetKind};
+use crate::{AccessError, BlockMode, Device, DeviceHandle, DmaError, Register, ResetKind};
 
 /// Bytes kept back before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -104,6 +104,22 @@ impl<D: Device, W: Write + Send> Device for AccessLog<D, W> {
 
     fn notified(&mut self) {
         self.device.notified();
+    }
+
+    fn dma_read_done(&mut self, tag: u64, outcome: Result<&[u8], DmaError>) {
+        self.device.dma_read_done(tag, outcome);
+    }
+
+    fn dma_write_failed(&mut self, error: DmaError) {
+        self.device.dma_write_failed(error);
+    }
+
+    fn bus_master_off(&mut self) {
+        self.device.bus_master_off();
+    }
+
+    fn dma_ready(&mut self) {
+        self.device.dma_ready();
     }
 
     fn idle(&mut self) {

@@ -138,3 +138,21 @@ fn failed_writer_is_reported_once_and_the_device_goes_on() {
 fn text_is_escaped_for_json() {
     assert_eq!(escaped("a \"b\" \\ \n"), r#"a \"b\" \\ \u000a"#);
 }
+
+#[test]
+fn what_a_host_tells_of_dma_reaches_the_device_and_is_not_logged() {
+    let out = Shared::default();
+    let mut device = AccessLog::new(Scratch::new(), out.clone());
+
+    device.dma_read_done(1, Ok(&[1]));
+    device.dma_write_failed(DmaError::Range);
+    device.bus_master_off();
+    device.dma_ready();
+    device.idle();
+
+    assert_eq!(
+        device.device.dma,
+        ["read 1", "write failed", "off", "ready"]
+    );
+    assert_eq!(out.text(), "");
+}

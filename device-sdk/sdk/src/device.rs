@@ -2,7 +2,7 @@
 
 use potemkin_pci::{Descriptor, Space, Width};
 
-use crate::DeviceHandle;
+use crate::{DeviceHandle, DmaError};
 
 /// A PCI function, as its author writes it.
 ///
@@ -40,7 +40,8 @@ pub trait Device: Send {
     /// Nothing was written; the guest does not notice, and the host counts the refusal.
     fn write(&mut self, at: Register, value: u64) -> Result<(), AccessError>;
 
-    /// Back to the state at power-on. Work begun before, on whatever thread, must have no effect on the device afterwards.
+    /// Back to the state at power-on. Work begun before, on whatever thread, must have no effect on the device afterwards. On the guest it
+    /// has none: every [`crate::BusMaster`] given before this returns is void, no read begun before is answered any more, and INTx is low.
     fn reset(&mut self, kind: ResetKind);
 
     /// Several elements in one access, as of a string instruction: `data` receives them in order, each little-endian and
@@ -97,6 +98,25 @@ pub trait Device: Send {
     /// Called on the host's thread after [`DeviceHandle::notify`]. Several calls of `notify` may lead to one of this.
     fn notified(&mut self) {}
 
+    /// A [`crate::BusMaster::read`] is over: all its bytes, or why there are none. Comes exactly once for each read that was taken, in their
+    /// order; [`Device::reset`] cancels all before it without a word.
+    fn dma_read_done(&mut self, tag: u64, outcome: Result<&[u8], DmaError>) {
+        let _ = (tag, outcome);
+    }
+
+    /// A [`crate::BusMaster::write`] moved nothing, or not all. Comes later than the write, and of several that failed one may be told only.
+    fn dma_write_failed(&mut self, error: DmaError) {
+        let _ = error;
+    }
+
+    /// The guest turned bus mastering off: every [`crate::BusMaster`] given before is void. Reads under way end with
+    /// [`DmaError::Disabled`], or with their bytes if these were on their way; writes and interrupts under way may not have arrived. The device
+    /// is not told when bus mastering is turned on again.
+    fn bus_master_off(&mut self) {}
+
+    /// There is room for more transfers, after a call said [`crate::BusError::Full`].
+    fn dma_ready(&mut self) {}
+
     /// The device has no more accesses waiting: the place to write out what was buffered. Called often; must be cheap when
     /// there is nothing to do.
     fn idle(&mut self) {}
@@ -143,6 +163,22 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn notified(&mut self) {
         (**self).notified();
+    }
+
+    fn dma_read_done(&mut self, tag: u64, outcome: Result<&[u8], DmaError>) {
+        (**self).dma_read_done(tag, outcome);
+    }
+
+    fn dma_write_failed(&mut self, error: DmaError) {
+        (**self).dma_write_failed(error);
+    }
+
+    fn bus_master_off(&mut self) {
+        (**self).bus_master_off();
+    }
+
+    fn dma_ready(&mut self) {
+        (**self).dma_ready();
     }
 
     fn idle(&mut self) {

@@ -9,6 +9,7 @@
 //! | describe the function | [`DescriptorBuilder`] |
 //! | find a register by its offset | [`registers`] |
 //! | do what takes long, or starts by itself | [`DeviceHandle`] |
+//! | read and write guest memory, raise interrupts | [`BusMaster`], [`DeviceHandle::set_intx`] |
 //! | test a device without a host | [`testing`] |
 //! | record what was done to a device | [`AccessLog`] |
 //!
@@ -85,15 +86,19 @@
 //! ```
 
 mod access_log;
+mod bus_master;
 mod device;
 mod handle;
+pub mod hosting;
+mod outbox;
 pub mod registers;
 pub mod testing;
 
 pub use access_log::AccessLog;
+pub use bus_master::{BusError, BusMaster, DmaError, Vector};
 pub use device::{AccessError, BlockMode, Device, Register, ResetKind};
-pub use handle::{DeviceHandle, Notifications, Wake};
+pub use handle::DeviceHandle;
 pub use potemkin_pci::{
-    Bar, BarIndex, BuildError, Capability, Class, Descriptor, DescriptorBuilder, RegisterRange,
-    Space, Width, WritePolicy,
+    Bar, BarIndex, BuildError, Capability, Class, Descriptor, DescriptorBuilder, Interrupts,
+    RegisterRange, Space, Width, WritePolicy,
 };

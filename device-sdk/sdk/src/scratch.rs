@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use potemkin_pci::{Bar, BarIndex, Descriptor, DescriptorBuilder};
 
 use crate::device::little_endian;
-use crate::{AccessError, Device, DeviceHandle, Register, ResetKind};
+use crate::{AccessError, Device, DeviceHandle, DmaError, Register, ResetKind};
 
 const RAM_BYTES: usize = 0xff8;
 
@@ -18,6 +18,8 @@ pub(crate) struct Scratch {
     fifo: VecDeque<u64>,
     pub(crate) handle: Option<DeviceHandle>,
     pub(crate) notified: usize,
+    /// What it was told of DMA.
+    pub(crate) dma: Vec<String>,
 }
 
 impl Scratch {
@@ -32,6 +34,7 @@ impl Scratch {
             fifo: VecDeque::new(),
             handle: None,
             notified: 0,
+            dma: Vec::new(),
         }
     }
 
@@ -76,5 +79,21 @@ impl Device for Scratch {
 
     fn notified(&mut self) {
         self.notified += 1;
+    }
+
+    fn dma_read_done(&mut self, tag: u64, _: Result<&[u8], DmaError>) {
+        self.dma.push(format!("read {tag}"));
+    }
+
+    fn dma_write_failed(&mut self, _: DmaError) {
+        self.dma.push("write failed".into());
+    }
+
+    fn bus_master_off(&mut self) {
+        self.dma.push("off".into());
+    }
+
+    fn dma_ready(&mut self) {
+        self.dma.push("ready".into());
     }
 }

@@ -202,6 +202,7 @@ fn status(served: &Served) -> DeviceStatus {
     let attached = served.attached();
     let device = served.device.counters();
     let session = served.device.session().counters();
+    let dma = served.device.dma_counters();
     let lost = served.device.session().lost();
     DeviceStatus {
         name: attached.name,
@@ -228,6 +229,10 @@ fn status(served: &Served) -> DeviceStatus {
             round_trips: session.round_trips,
             bytes_sent: session.bytes_sent,
             bytes_received: session.bytes_received,
+            dma_bytes_written: dma.bytes_written,
+            dma_bytes_read: dma.bytes_read,
+            dma_refused: dma.refused,
+            interrupts: dma.interrupts,
         },
     }
 }

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use potemkin_front_core::FrontDevice;
+use potemkin_front_core::{FileMemory, FrontDevice, GuestMemory, Window};
 use potemkin_pci::{BarIndex, Space};
 use potemkin_vfio_server::{ClientControl, DmaWindow, Function, FunctionInfo, Region};
 use potemkin_vfio_user::Errno;
+use tokio::task::spawn_local;
+
+use crate::bus::VfioBus;
 
 /// One attached device behind one socket.
 #[derive(Debug)]
 pub(crate) struct VfioFunction {
     device: Arc<FrontDevice>,
+    bus: VfioBus,
 }
 
 impl VfioFunction {
-    pub(crate) fn new(device: Arc<FrontDevice>) -> Self {
-        Self { device }
+    pub(crate) fn new(device: Arc<FrontDevice>, bus: VfioBus) -> Self {
+        Self { device, bus }
     }
 }
 
@@ -65,20 +69,58 @@ impl Function for VfioFunction {
 
     fn reset(&self) {
         self.device.reset();
+        self.bus.forget_interrupts();
     }
 
-    /// The server keeps the window's bounds. Nothing reads or writes guest memory yet: this function's devices do no DMA.
-    fn dma_map(&self, _window: DmaWindow) -> Result<(), Errno> {
-        Ok(())
+    fn dma_map(&self, window: DmaWindow) -> Result<(), Errno> {
+        let DmaWindow {
+            address,
+            size,
+            protection,
+            file,
+        } = window;
+        let memory = match file {
+            None => None,
+            Some((file, start)) => {
+                let memory = FileMemory::new(file, start, size, protection.write);
+                let memory = memory.map_err(|error| {
+                    tracing::warn!(%error, address, size, "a window's file cannot be used");
+                    Errno::NOMEM
+                })?;
+                Some(Arc::new(memory) as Arc<dyn GuestMemory>)
+            }
+        };
+        let window = Window {
+            address,
+            size,
+            readable: protection.read,
+            writable: protection.write,
+            memory,
+        };
+        // The server has checked the same before.
+        self.device.map_window(window).map_err(|_| Errno::INVAL)
     }
 
-    fn dma_unmap(&self, _address: u64, _size: u64) {}
+    fn dma_unmap(&self, address: u64, size: u64) {
+        self.device.unmap_window(address, size);
+    }
 
-    fn connected(&self, _control: ClientControl) {
+    /// Whether the level is still up is known when the device has done what the guest wrote before.
+    fn intx_unmasked(&self, control: &ClientControl) {
+        let (session, control) = (self.device.session().clone(), control.clone());
+        spawn_local(async move {
+            session.settled().await;
+            control.resample_intx();
+        });
+    }
+
+    fn connected(&self, control: ClientControl) {
         tracing::info!("a VMM is connected");
+        self.bus.connect(control);
     }
 
     fn disconnected(&self) {
         tracing::info!("the VMM is gone; the device stays attached");
+        self.bus.disconnect();
     }
 }

@@ -56,6 +56,17 @@ fn publish_device(device: &DeviceStatus) {
         counter!("potemkin_front_bytes_total", "name" => name.clone(), "direction" => direction)
             .absolute(bytes);
     }
+    for (direction, bytes) in [
+        ("to_guest", counters.dma_bytes_written),
+        ("from_guest", counters.dma_bytes_read),
+    ] {
+        counter!("potemkin_front_dma_bytes_total", "name" => name.clone(), "direction" => direction)
+            .absolute(bytes);
+    }
+    counter!("potemkin_front_dma_refused_total", "name" => name.clone())
+        .absolute(counters.dma_refused);
+    counter!("potemkin_front_interrupts_total", "name" => name.clone())
+        .absolute(counters.interrupts);
     counter!("potemkin_front_round_trips_total", "name" => name).absolute(counters.round_trips);
 }
 
@@ -72,6 +83,18 @@ fn describe() {
     describe_counter!(
         "potemkin_front_accesses_total",
         "The guest's accesses, by kind"
+    );
+    describe_counter!(
+        "potemkin_front_dma_bytes_total",
+        "Bytes that devices moved by DMA, by direction"
+    );
+    describe_counter!(
+        "potemkin_front_dma_refused_total",
+        "DMA items that moved nothing"
+    );
+    describe_counter!(
+        "potemkin_front_interrupts_total",
+        "Interrupts that guests got"
     );
     describe_counter!(
         "potemkin_front_frames_total",

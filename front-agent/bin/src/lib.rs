@@ -7,6 +7,7 @@
 mod admin;
 mod agent;
 mod backoff;
+mod bus;
 mod checks;
 mod function;
 mod gauges;

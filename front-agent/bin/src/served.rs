@@ -9,10 +9,13 @@ use potemkin_service::admin::Attached;
 use potemkin_session::front::FrontState;
 use potemkin_vfio_server::{BindError, Options, Server};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    task::{LocalSet, spawn_local},
+};
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
-use crate::function::VfioFunction;
+use crate::{bus::VfioBus, function::VfioFunction};
 
 /// Longest that giving a device back may hold up a stop; the broker's grace period ends the claim without it.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -90,7 +93,8 @@ impl Served {
         thread::Builder::new()
             .name(format!("dev-{}", order.name))
             .spawn(move || {
-                runtime.block_on(serve(thread_order, thread_stop, answer));
+                // The client's handle does not leave the thread, and who uses it need not.
+                LocalSet::new().block_on(&runtime, serve(thread_order, thread_stop, answer));
                 // Whoever waits may have gone.
                 let _ = end.send(());
                 drop(running);
@@ -183,8 +187,10 @@ async fn run(
     let attachment = function.attachment().clone();
     let device = Arc::clone(function.device());
     let session = device.session().clone();
-    let (drive, lease) = function.into_parts();
-    let driver = tokio::spawn(drive);
+    let bus = VfioBus::default();
+    let (drive, lease) = function.into_parts(bus.clone());
+    let driver = spawn_local(drive);
+    let deferred = spawn_local(bus.clone().run());
 
     let mut goodbye = "detached".to_owned();
     match session.opened().await {
@@ -192,7 +198,7 @@ async fn run(
             let started = (attachment, Arc::clone(&device));
             if answer.send(Ok(started)).is_ok() {
                 let served = server
-                    .serve(&VfioFunction::new(device), stop.cancelled())
+                    .serve(&VfioFunction::new(device, bus), stop.cancelled())
                     .await;
                 if let Err(error) = served {
                     tracing::error!(name = order.name, %error, "the vfio-user socket failed");
@@ -209,6 +215,7 @@ async fn run(
     if driver.await.is_err() {
         tracing::error!(name = order.name, "the session's driver panicked");
     }
+    deferred.abort();
     match tokio::time::timeout(DETACH_TIMEOUT, lease.detach()).await {
         Ok(Ok(())) => tracing::info!(name = order.name, "detached"),
         Ok(Err(error)) => tracing::warn!(

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     attach::{AttachError, Target},
+    bus::Bus,
     device::FrontDevice,
     remote::{RemoteFunction, RemoteOptions},
 };
@@ -34,11 +35,16 @@ pub enum BackgroundError {
 }
 
 impl BackgroundFunction {
-    /// Attaches and returns once the host has accepted the session.
+    /// Attaches and returns once the host has accepted the session. `bus` is called on the session's thread; [`crate::NoBus`] is for a
+    /// device that raises no interrupts.
     ///
     /// # Errors
     /// Which step failed, where, and why.
-    pub fn attach(options: RemoteOptions, target: Target) -> Result<Self, BackgroundError> {
+    pub fn attach(
+        options: RemoteOptions,
+        target: Target,
+        bus: impl Bus + Send + Sync + 'static,
+    ) -> Result<Self, BackgroundError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -47,7 +53,7 @@ impl BackgroundFunction {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("potemkin-session".to_owned())
-            .spawn(move || runtime.block_on(run(options, target, answer, stopped)))
+            .spawn(move || runtime.block_on(run(options, target, bus, answer, stopped)))
             .map_err(BackgroundError::Thread)?;
         let device = answered.recv().map_err(|_| BackgroundError::Ended)??;
         Ok(Self {
@@ -78,6 +84,7 @@ impl Drop for BackgroundFunction {
 async fn run(
     options: RemoteOptions,
     target: Target,
+    bus: impl Bus + Send + Sync + 'static,
     answer: mpsc::SyncSender<Result<Arc<FrontDevice>, AttachError>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -91,7 +98,7 @@ async fn run(
     };
     let device = Arc::clone(function.device());
     let session = device.session().clone();
-    let (drive, lease) = function.into_parts();
+    let (drive, lease) = function.into_parts(bus);
     let driver = tokio::spawn(drive);
     let opened = session.opened().await.map_err(AttachError::NotAccepted);
     if answer.send(opened.map(|()| device)).is_ok() {

@@ -8,23 +8,28 @@ use std::sync::{
 use potemkin_pci::{
     ConfigSpace, Descriptor, Space, Width, WritePolicy, decode_memory, decode_port,
 };
-use potemkin_session::access::{Extent, Location, Posting};
+use potemkin_session::{
+    access::{Extent, Location, Posting},
+    front::Revocation,
+};
 
 use crate::{
     block_on::block_on,
+    dma::Dma,
     lanes::{Piece, pieces},
     session::Session,
 };
 
 /// A PCI function whose device is elsewhere.
 ///
-/// Lock order: `config` before the session's lock; neither is held across a wait.
+/// Lock order: the DMA gate's, `config`, the session's; none is held across a wait.
 #[derive(Debug)]
 pub struct FrontDevice {
     descriptor: Descriptor,
     config: Mutex<ConfigSpace>,
     session: Session,
     counters: Counters,
+    pub(crate) dma: Dma,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +74,7 @@ impl FrontDevice {
             descriptor,
             session,
             counters: Counters::default(),
+            dma: Dma::default(),
         }
     }
 
@@ -121,6 +127,12 @@ impl FrontDevice {
     pub async fn config_write(&self, offset: u16, data: &[u8]) {
         count(&self.counters.config_writes);
         let outcome = self.config().write(offset, data);
+        if outcome.bus_master_cleared {
+            self.close_gate(|| self.session.revoke(Revocation::BusMasterOff));
+        }
+        if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
+            self.intx_may_be_allowed();
+        }
         if outcome.forward {
             count(&self.counters.config_writes_remote);
             self.store(Space::Config, u64::from(offset), data).await;
@@ -181,7 +193,9 @@ impl FrontDevice {
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
     pub fn reset(&self) {
         self.config().reset();
-        self.session.reset();
+        self.close_gate(|| self.session.reset());
+        self.lower_intx();
+        self.session.kick();
     }
 
     /// [`FrontDevice::config_read`] for a vCPU thread; the session must be driven by another one.
@@ -204,7 +218,7 @@ impl FrontDevice {
         block_on(self.region_write(space, offset, data));
     }
 
-    fn config(&self) -> MutexGuard<'_, ConfigSpace> {
+    pub(crate) fn config(&self) -> MutexGuard<'_, ConfigSpace> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,21 +1,39 @@
 //! Moves frames between a session and its transport stream. Thin: what is sent when is the core's business.
 
-use std::{future::Future, pin::Pin, time::Instant};
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use potemkin_session::front::FrontState;
 use potemkin_transport::{FrameStream, TransportError};
 use tokio::time::{Sleep, sleep_until};
 
-use crate::session::Session;
+use crate::{bus::Bus, device::FrontDevice, session::Session};
 
-/// Runs a session on its stream until it is closed or contained. What waits then has been answered.
-pub async fn drive(session: Session, mut stream: FrameStream) {
+/// Runs a device's session on its stream until it is closed or contained. What waits then has been answered.
+///
+/// `bus` is what the VMM does for the device; it is called from here.
+pub async fn drive(device: Arc<FrontDevice>, stream: FrameStream, bus: impl Bus) {
+    run(&device, stream, &bus).await;
+    // A device that is gone interrupts nobody.
+    device.lower_intx();
+    device.settle_intx(&bus);
+}
+
+async fn run(device: &Arc<FrontDevice>, mut stream: FrameStream, bus: &impl Bus) {
+    let session = device.session().clone();
+    let lose = |reason: &str| {
+        session.lock().core.handle_lost(reason);
+        settle(device, bus);
+    };
     let mut alarm = Alarm::default();
     loop {
+        settle(device, bus);
         if let Err(error) = transmit(&session, &mut stream) {
-            return lose_broker(&session, &error);
+            return lose(&broker(&error));
         }
-        let (state, timeout) = settle(&session);
+        let (state, timeout) = {
+            let state = session.lock();
+            (state.core.state(), state.core.poll_timeout())
+        };
         if matches!(state, FrontState::Contained | FrontState::Closed) {
             // The last frame says why; whether it arrives is no longer ours to wait for beyond the transport's own bound.
             stream.sender.finish().await;
@@ -30,13 +48,13 @@ pub async fn drive(session: Session, mut stream: FrameStream) {
                         tracing::warn!(%violation, "the host broke the protocol");
                     }
                 }
-                Ok(None) => return lose(&session, "broker: the stream ended"),
-                Err(error) => return lose_broker(&session, &error),
+                Ok(None) => return lose("broker: the stream ended"),
+                Err(error) => return lose(&broker(&error)),
             },
             () = session.kicked() => {}
             flushed = stream.sender.flushed(), if sending => {
                 if let Err(error) = flushed {
-                    return lose_broker(&session, &error);
+                    return lose(&broker(&error));
                 }
             }
             () = alarm.rings() => session.lock().core.handle_timeout(Instant::now()),
@@ -54,21 +72,21 @@ fn transmit(session: &Session, stream: &mut FrameStream) -> Result<(), Transport
     Ok(())
 }
 
-fn settle(session: &Session) -> (FrontState, Option<Instant>) {
-    let mut state = session.lock();
-    state.dispatch();
-    (state.core.state(), state.core.poll_timeout())
+/// Hands out what happened, in order. The session is not locked while the guest's memory is touched.
+fn settle(device: &Arc<FrontDevice>, bus: &impl Bus) {
+    loop {
+        let upstream = device.session().lock().dispatch();
+        match upstream {
+            Some(upstream) => device.carry_out(upstream, bus),
+            None => break,
+        }
+    }
+    device.settle_intx(bus);
 }
 
 /// What fails here is the leg to the broker; what fails behind it comes as a close frame.
-fn lose_broker(session: &Session, error: &TransportError) {
-    lose(session, &format!("broker: {error}"));
-}
-
-fn lose(session: &Session, reason: &str) {
-    let mut state = session.lock();
-    state.core.handle_lost(reason);
-    state.dispatch();
+fn broker(error: &TransportError) -> String {
+    format!("broker: {error}")
 }
 
 /// A timer that is moved only when it must ring earlier: most deadlines are met, and setting a timer for each access costs.

@@ -3,6 +3,7 @@
 //! - [`FrontDevice`] is what the guest's accesses meet: a local configuration image, decode, the policy of each register, and the
 //!   session to the device host. It is `Send + Sync`: a vCPU thread may use its blocking calls, a task the async ones.
 //! - [`Session`] and [`drive`] join a [`FrontDevice`] to a transport's stream.
+//! - [`Bus`] is what the VMM does for the device: interrupts. Its memory it gives by [`FrontDevice::map_window`].
 //! - [`Broker`] is the control plane's client: attach and detach.
 //! - [`BackgroundFunction`] puts the three together on a thread of its own, for a VMM that has no async runtime.
 //!
@@ -11,16 +12,24 @@
 mod attach;
 mod background;
 mod block_on;
+mod bus;
 mod device;
+mod dma;
 mod driver;
+mod gate;
 mod incarnation;
 mod lanes;
+mod memory;
 mod remote;
 mod session;
 
 pub use attach::{AttachError, Attachment, Broker, BrokerAddress, Target};
 pub use background::{BackgroundError, BackgroundFunction};
+pub use bus::{Bus, NoBus};
 pub use device::{DeviceCounters, FrontDevice};
+pub use dma::{DmaCounters, MessageDma};
 pub use driver::drive;
+pub use gate::MapError;
+pub use memory::{FileMemory, GuestMemory, Window};
 pub use remote::{DEFAULT_DEADLINE, Lease, RemoteFunction, RemoteOptions};
 pub use session::{Lost, Session};

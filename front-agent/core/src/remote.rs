@@ -8,6 +8,7 @@ use potemkin_transport::{
 
 use crate::{
     attach::{AttachError, Attachment, Broker, BrokerAddress, Target},
+    bus::Bus,
     device::FrontDevice,
     driver::drive,
     session::Session,
@@ -91,12 +92,12 @@ impl RemoteFunction {
         &self.device
     }
 
-    /// Splits into what runs the session, until it is closed or contained, and what gives it back afterwards.
-    pub fn into_parts(self) -> (impl Future<Output = ()> + Send, Lease) {
-        let session = self.device.session().clone();
-        let (connection, stream) = (self.connection, self.stream);
+    /// Splits into what runs the session, until it is closed or contained, and what gives it back afterwards. What the device starts
+    /// itself goes to `bus`, on the task that runs the session; the future is `Send` if the bus is `Send` and `Sync`.
+    pub fn into_parts<B: Bus>(self, bus: B) -> (impl Future<Output = ()> + use<B>, Lease) {
+        let (device, connection, stream) = (self.device, self.connection, self.stream);
         let run = async move {
-            drive(session, stream).await;
+            drive(device, stream, bus).await;
             connection.close();
             // Without it a QUIC peer would learn of the end by its idle timeout only.
             if tokio::time::timeout(CLOSE_TIMEOUT, connection.closed())

@@ -10,10 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use potemkin_session::{
-    access::{Extent, Location, Posting},
-    front::{Failure, Front, FrontConfig, FrontCounters, FrontEvent, FrontState, Refused},
+    access::{DmaError, Extent, Location, Posting},
+    front::{
+        DmaRead, DmaWrite, Failure, Front, FrontConfig, FrontCounters, FrontEvent, FrontState,
+        Refused, Revocation,
+    },
 };
 use tokio::sync::Notify;
+
+use crate::dma::Upstream;
 
 /// A handle on one session. Cheap to clone; any thread may use it. Something must run [`crate::drive`] for it.
 ///
@@ -38,6 +43,10 @@ pub(crate) struct State {
     /// Refused for want of credit; at most one entry for each waiting caller.
     blocked: Vec<Waker>,
     opened: Vec<Waker>,
+    /// Who waits until something is acknowledged.
+    settling: Vec<Waker>,
+    /// What was acknowledged when everything that came before had been handed out.
+    settled: u64,
     lost: Option<Lost>,
 }
 
@@ -70,6 +79,8 @@ impl Session {
             waiting: HashMap::new(),
             blocked: Vec::new(),
             opened: Vec::new(),
+            settling: Vec::new(),
+            settled: 0,
             lost: None,
         };
         Self {
@@ -113,10 +124,64 @@ impl Session {
         }
     }
 
-    /// Resets the function, in order with the accesses before and after. Waits for nothing.
-    pub fn reset(&self) {
-        self.lock().core.reset(Instant::now());
+    /// Resets the function, in order with the accesses before and after. Waits for nothing. Gives the new DMA generation.
+    pub(crate) fn reset(&self) -> u64 {
+        let generation = self.lock().core.reset(Instant::now());
         self.kick();
+        generation
+    }
+
+    /// What the device began before is void. Gives the new DMA generation.
+    pub(crate) fn revoke(&self, why: Revocation) -> u64 {
+        let generation = self.lock().core.revoke(Instant::now(), why);
+        if why == Revocation::BusMasterOff {
+            self.kick();
+        }
+        generation
+    }
+
+    pub(crate) fn dma_written(&self, write: &DmaWrite, outcome: Result<(), DmaError>) {
+        self.lock().core.dma_written(write, outcome);
+        self.kick();
+    }
+
+    pub(crate) fn answer_dma_read(&self, read: &DmaRead, outcome: Result<Bytes, DmaError>) {
+        self.lock()
+            .core
+            .answer_dma_read(Instant::now(), read, outcome);
+        self.kick();
+    }
+
+    /// Sends what is collected now. Gives the number of the last item.
+    pub(crate) fn pushed(&self) -> u64 {
+        let last = {
+            let mut state = self.lock();
+            state.core.push();
+            state.core.last_sequence()
+        };
+        self.kick();
+        last
+    }
+
+    /// Whether the device has done everything up to this item, and what it had to say of it was handed out.
+    pub(crate) fn has_settled(&self, last: u64) -> bool {
+        let state = self.lock();
+        state.settled >= last || !state.core.is_live()
+    }
+
+    /// Waits until the device has done everything that was taken before, at most for the session's deadline: then what it
+    /// has to say of it has been heard.
+    pub async fn settled(&self) {
+        let last = self.pushed();
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.settled >= last || !state.core.is_live() {
+                return Poll::Ready(());
+            }
+            state.settling.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// What is collected should go now: a doorbell was written.
@@ -180,7 +245,7 @@ impl Session {
     }
 
     /// Wakes the driver.
-    fn kick(&self) {
+    pub(crate) fn kick(&self) {
         self.shared.kick.notify_one();
     }
 
@@ -259,10 +324,17 @@ impl State {
         }
     }
 
-    /// Hands what happened to whoever waits for it.
-    pub(crate) fn dispatch(&mut self) {
+    /// Hands what happened to whoever waits for it, up to what the device started itself: that is for the caller, and what comes
+    /// after it has to wait until it is done.
+    pub(crate) fn dispatch(&mut self) -> Option<Upstream> {
         while let Some(event) = self.core.poll_event() {
             match event {
+                FrontEvent::DmaWrite(write) => return Some(Upstream::Write(write)),
+                FrontEvent::DmaRead(read) => return Some(Upstream::Read(read)),
+                FrontEvent::Interrupt { generation, vector } => {
+                    return Some(Upstream::Interrupt { generation, vector });
+                }
+                FrontEvent::Intx(level) => return Some(Upstream::Intx(level)),
                 FrontEvent::Completed { sequence, outcome } => self.complete(sequence, outcome),
                 FrontEvent::Unblocked => self.blocked.drain(..).for_each(Waker::wake),
                 FrontEvent::Opened => self.opened.drain(..).for_each(Waker::wake),
@@ -273,6 +345,9 @@ impl State {
                 }
             }
         }
+        self.settled = self.core.acknowledged();
+        self.settling.drain(..).for_each(Waker::wake);
+        None
     }
 
     /// The first reason is the one that counts: a contained session is closed later.

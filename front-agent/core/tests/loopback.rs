@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use potemkin_front_core::{FrontDevice, Session, drive};
+use potemkin_front_core::{FrontDevice, NoBus, Session, drive};
 use potemkin_pci::{Bar, BarIndex, BarKind, Descriptor, DescriptorBuilder, Space};
 use potemkin_service::certs::{self, DevOptions};
 use potemkin_session::{
@@ -119,7 +119,7 @@ impl SessionHandler for Memory {
 }
 
 struct Rig {
-    device: FrontDevice,
+    device: Arc<FrontDevice>,
     applied: Arc<Mutex<Applied>>,
     driver: JoinHandle<()>,
     /// The server stops when this is dropped.
@@ -174,15 +174,15 @@ async fn rig(kind: TransportKind) -> Rig {
         host_incarnation: incarnation(),
         deadline: DEADLINE,
     });
+    let device = Arc::new(FrontDevice::new(descriptor(), session.clone()));
     let driver = tokio::spawn({
-        let session = session.clone();
+        let device = Arc::clone(&device);
         async move {
-            drive(session, stream).await;
+            drive(device, stream, NoBus).await;
             connection.close();
         }
     });
     session.opened().await.unwrap();
-    let device = FrontDevice::new(descriptor(), session);
     Rig {
         device,
         applied,

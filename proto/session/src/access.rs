@@ -5,6 +5,10 @@ use potemkin_pci::{Space, Width};
 
 /// Most data that one access carries, in bytes.
 pub const MAX_ACCESS_BYTES: usize = 4_096;
+/// Most data that one DMA item carries, in bytes: 15 pages, so that a frame holds one and what comes with it.
+pub const MAX_DMA_BYTES: usize = 61_440;
+/// Vectors that a function may have at most (PCI 3.0 section 6.8.2: MSI-X table size).
+pub const MAX_VECTORS: u16 = 2_048;
 
 /// Where an access begins, and how wide its elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +109,30 @@ pub enum ForwardEvent {
         /// The new DMA generation.
         generation: u64,
     },
+    /// Bus mastering was turned off: the same, without a reset.
+    BusMasterOff {
+        /// The new DMA generation.
+        generation: u64,
+    },
+    /// A window was unmapped: what memory is mapped from here on takes DMA of this generation and newer ones only.
+    Unmapped {
+        /// The new DMA generation.
+        generation: u64,
+    },
+    /// The answer to a DMA read.
+    DmaReadData {
+        /// The request's id.
+        id: u64,
+        /// The bytes, or why there are none.
+        outcome: Result<Bytes, DmaError>,
+    },
+    /// A DMA write moved nothing.
+    DmaWriteFailed {
+        /// Its sequence number in reverse.
+        sequence: u64,
+        /// Why.
+        error: DmaError,
+    },
 }
 
 /// Outcome of one item.
@@ -114,6 +142,32 @@ pub enum Status {
     Ok,
     /// The device refused or failed the access: the guest reads all-ones.
     DeviceError,
+}
+
+/// Why DMA moved no byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum DmaError {
+    /// Outside of every mapped window, or past the end of the address space.
+    #[error("no window of guest memory is mapped there")]
+    Range,
+    /// The window does not allow this direction.
+    #[error("the window does not allow this direction")]
+    Direction,
+    /// Bus mastering is off, or was since the transfer began.
+    #[error("bus mastering is off, or was since the transfer began")]
+    Disabled,
+    /// The memory behind the window could not be accessed.
+    #[error("the memory behind the window failed")]
+    Failed,
+}
+
+/// A message-signalled interrupt. The vector is below [`MAX_VECTORS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Vector {
+    /// Of the MSI capability.
+    Msi(u16),
+    /// Of the MSI-X table.
+    Msix(u16),
 }
 
 /// What travels in reverse.
@@ -128,4 +182,33 @@ pub enum ReverseItem {
         /// A read's data, little-endian; empty otherwise.
         data: Bytes,
     },
+    /// Bytes for the guest's memory.
+    DmaWrite {
+        /// DMA generation in which the transfer began.
+        generation: u64,
+        /// Where in the guest's memory, in bytes.
+        address: u64,
+        /// 1 to [`MAX_DMA_BYTES`].
+        data: Bytes,
+    },
+    /// The device asks for bytes of the guest's memory.
+    DmaRead {
+        /// DMA generation in which the transfer began.
+        generation: u64,
+        /// Names the answer.
+        id: u64,
+        /// Where in the guest's memory, in bytes.
+        address: u64,
+        /// 1 to [`MAX_DMA_BYTES`].
+        length: usize,
+    },
+    /// An MSI or MSI-X vector fired.
+    Msi {
+        /// DMA generation in which it was raised.
+        generation: u64,
+        /// Which.
+        vector: Vector,
+    },
+    /// The level of INTx.
+    Intx(bool),
 }

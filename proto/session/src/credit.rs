@@ -7,6 +7,13 @@ pub const POSTED_WINDOW: u64 = 16_384;
 /// Total cost that a session's host reserves for reads and non-posted writes, in credits.
 pub const NON_POSTED_WINDOW: u64 = 1_024;
 
+/// Total cost that a session's agent reserves for DMA writes, in credits.
+pub const DMA_WRITE_WINDOW: u64 = 8_192;
+/// Total cost of the DMA reads that may be unanswered, in credits: the host has reserved the room for the answers.
+pub const DMA_READ_WINDOW: u64 = 8_192;
+/// Message-signalled interrupts that may be unacknowledged. Past it they coalesce at the host.
+pub const MESSAGE_WINDOW: u32 = 256;
+
 /// What an item with this many data bytes costs.
 pub const fn cost(data_bytes: usize) -> u64 {
     1 + data_bytes as u64 / 64

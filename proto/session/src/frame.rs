@@ -170,6 +170,9 @@ pub(crate) fn encode_batch(mut header: FrameHeader, batch: &mut BatchWriter) -> 
     header.non_posted = counts.non_posted;
     header.events = counts.events;
     header.completions = counts.completions;
+    header.dma_writes = counts.dma_writes;
+    header.dma_reads = counts.dma_reads;
+    header.interrupts = counts.interrupts;
     let batch_len = batch.encoded_len();
     let mut out = BytesMut::with_capacity(MAX_HEADER_BYTES + 16 + batch_len);
     out.put_u8(TAG_HEADER);

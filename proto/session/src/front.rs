@@ -1,7 +1,9 @@
 //! The front half: the agent's end of a session.
 //!
 //! Accesses go in by [`Front::read`], [`Front::write`] and [`Front::reset`]; frames come out of [`Front::poll_transmit`] and go in by
-//! [`Front::handle_frame`]; answers come out of [`Front::poll_event`]. Time is an argument.
+//! [`Front::handle_frame`]; answers, and what the device started itself, come out of [`Front::poll_event`] in the host's order.
+//! Time is an argument. Whether DMA and interrupts may touch the guest is for whoever takes the events to decide, at the moment of
+//! doing it: the core numbers the DMA generations and tells the host of them.
 
 use std::{
     collections::VecDeque,
@@ -13,9 +15,12 @@ use potemkin_proto::v1::{CloseCode, FrameHeader, SessionAccept, SessionClose, Se
 
 use crate::{
     VERSION,
-    access::{Extent, ForwardEvent, Location, MAX_ACCESS_BYTES, Posting, ReverseItem, Status},
+    access::{
+        DmaError, Extent, ForwardEvent, Location, MAX_ACCESS_BYTES, Posting, ReverseItem, Status,
+        Vector,
+    },
     batch::{BatchWriter, read_reverse},
-    credit::{Allowance, cost},
+    credit::{Allowance, DMA_READ_WINDOW, DMA_WRITE_WINDOW, Grant, MESSAGE_WINDOW, cost},
     frame::{self, Body, Frame, MAX_BATCH_BYTES, check, check_counts, check_path, header_for},
     ids::{Incarnation, Path},
     violation::Violation,
@@ -57,10 +62,58 @@ pub enum FrontEvent {
         /// `Ok` with a read's bytes, or why there are none: the guest gets all-ones.
         outcome: Result<Bytes, Failure>,
     },
+    /// The device writes guest memory. To be answered by [`Front::dma_written`], in order.
+    DmaWrite(DmaWrite),
+    /// The device reads guest memory. To be answered by [`Front::answer_dma_read`], in order.
+    DmaRead(DmaRead),
+    /// An MSI or MSI-X vector fired.
+    Interrupt {
+        /// DMA generation in which it was raised.
+        generation: u64,
+        /// Which.
+        vector: Vector,
+    },
+    /// The level of INTx.
+    Intx(bool),
     /// More credit: a refused access may be tried again.
     Unblocked,
     /// The session is contained, and why. Comes once, after the failures of what was outstanding.
     Contained(String),
+}
+
+/// A DMA write, as the host sent it: nothing in it has been checked against the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DmaWrite {
+    /// Its sequence number in reverse.
+    pub sequence: u64,
+    /// DMA generation in which the transfer began.
+    pub generation: u64,
+    /// Where in the guest's memory, in bytes.
+    pub address: u64,
+    /// What.
+    pub data: Bytes,
+}
+
+/// A DMA read, as the host sent it: nothing in it has been checked against the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DmaRead {
+    /// Names the answer.
+    pub id: u64,
+    /// DMA generation in which the transfer began.
+    pub generation: u64,
+    /// Where in the guest's memory, in bytes.
+    pub address: u64,
+    /// How many bytes.
+    pub length: usize,
+}
+
+/// Why the DMA generation rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// Bus mastering was turned off: the device is told at once.
+    BusMasterOff,
+    /// A window was unmapped: the device is told before the next access, for it learns of other memory by an access only.
+    Unmapped,
 }
 
 /// Why an access has no result.
@@ -117,6 +170,104 @@ pub struct FrontCounters {
     pub bytes_received: u64,
 }
 
+/// What has to go before the next access, as soon as there is credit. Several of a kind are one.
+#[derive(Debug, Default)]
+struct Due {
+    reset: bool,
+    bus_master_off: bool,
+    unmapped: bool,
+    /// The first DMA write that failed, of those not reported.
+    failed_write: Option<(u64, DmaError)>,
+}
+
+impl Due {
+    /// What the host must hear of soon, whether or not an access follows.
+    fn is_urgent(&self) -> bool {
+        self.reset || self.bus_master_off || self.failed_write.is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.is_urgent() && !self.unmapped
+    }
+}
+
+/// The level of INTx.
+#[derive(Debug, Default)]
+struct Intx {
+    /// As the host sent it.
+    level: bool,
+    /// Until this item is acknowledged what comes is of the time before a reset; `u64::MAX` while that has no number.
+    reset: Option<u64>,
+}
+
+/// What the device started itself.
+#[derive(Debug)]
+struct Dma {
+    generation: u64,
+    writes: Grant,
+    told_limit: u64,
+    /// Reads that are not answered.
+    reads: Grant,
+    /// Interrupts since the last acknowledgement was sent.
+    interrupts: u32,
+    /// Something came that the host keeps until it is acknowledged.
+    acknowledge: bool,
+}
+
+impl Dma {
+    fn new() -> Self {
+        Self {
+            generation: 0,
+            writes: Grant::new(DMA_WRITE_WINDOW),
+            told_limit: DMA_WRITE_WINDOW,
+            reads: Grant::new(DMA_READ_WINDOW),
+            interrupts: 0,
+            acknowledge: false,
+        }
+    }
+
+    /// The host may wait for an acknowledgement, or for credit.
+    fn has_news(&self) -> bool {
+        self.acknowledge || self.writes.limit() - self.told_limit >= DMA_WRITE_WINDOW / 4
+    }
+
+    /// All news goes with a header.
+    fn told(&mut self) {
+        self.told_limit = self.writes.limit();
+        self.interrupts = 0;
+        self.acknowledge = false;
+    }
+
+    /// Checks what came against its bounds.
+    fn receive(&mut self, item: &ReverseItem) -> Result<(), Violation> {
+        let (class, grant, cost) = match item {
+            ReverseItem::Completion { .. } => return Ok(()),
+            ReverseItem::DmaWrite { data, .. } => ("dma_write", &mut self.writes, cost(data.len())),
+            ReverseItem::DmaRead { length, .. } => ("dma_read", &mut self.reads, cost(*length)),
+            ReverseItem::Msi { .. } | ReverseItem::Intx(_) => return self.interrupt(),
+        };
+        let limit = grant.limit();
+        grant
+            .receive(cost)
+            .map_err(|used| Violation::Credit { class, used, limit })?;
+        self.acknowledge = true;
+        Ok(())
+    }
+
+    fn interrupt(&mut self) -> Result<(), Violation> {
+        self.acknowledge = true;
+        self.interrupts += 1;
+        if self.interrupts > MESSAGE_WINDOW {
+            return Err(Violation::Credit {
+                class: "interrupts",
+                used: self.interrupts.into(),
+                limit: MESSAGE_WINDOW.into(),
+            });
+        }
+        Ok(())
+    }
+}
+
 /// The front half of a session.
 #[derive(Debug)]
 pub struct Front {
@@ -142,9 +293,9 @@ pub struct Front {
     next_reverse: u64,
     /// The host's newest beat, to echo.
     beat: u64,
-    generation: u64,
-    /// A reset waits for credit; nothing may pass it.
-    reset_due: bool,
+    dma: Dma,
+    due: Due,
+    intx: Intx,
     open_deadline: Option<Instant>,
     events: VecDeque<FrontEvent>,
     counters: FrontCounters,
@@ -171,8 +322,9 @@ impl Front {
             blocked: false,
             next_reverse: 1,
             beat: 0,
-            generation: 0,
-            reset_due: false,
+            dma: Dma::new(),
+            due: Due::default(),
+            intx: Intx::default(),
             open_deadline,
             events: VecDeque::new(),
             counters: FrontCounters::default(),
@@ -182,6 +334,21 @@ impl Front {
     /// Where the session stands.
     pub fn state(&self) -> FrontState {
         self.state
+    }
+
+    /// Takes accesses.
+    pub fn is_live(&self) -> bool {
+        self.accepts()
+    }
+
+    /// Number of the last item that was taken; 0 before the first.
+    pub fn last_sequence(&self) -> u64 {
+        self.next_sequence - 1
+    }
+
+    /// The host has done everything up to this item.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// What was counted so far.
@@ -235,10 +402,57 @@ impl Front {
     }
 
     /// The function is reset, in order with the accesses: everything before is of an older DMA generation. Taken at once, always:
-    /// without credit it goes before whatever is taken next, and several that wait are one.
-    pub fn reset(&mut self, now: Instant) {
-        self.reset_due = self.accepts();
-        self.append_reset(now);
+    /// without credit it goes before whatever is taken next, and several that wait are one. Gives the new DMA generation.
+    pub fn reset(&mut self, now: Instant) -> u64 {
+        self.dma.generation += 1;
+        self.due.reset = self.accepts();
+        self.intx.reset = Some(u64::MAX);
+        self.append_due(now);
+        self.dma.generation
+    }
+
+    /// What was under way is void from here on; the host is told in order with the accesses. Gives the new DMA generation.
+    pub fn revoke(&mut self, now: Instant, why: Revocation) -> u64 {
+        self.dma.generation += 1;
+        if self.accepts() {
+            match why {
+                Revocation::BusMasterOff => self.due.bus_master_off = true,
+                Revocation::Unmapped => self.due.unmapped = true,
+            }
+            if self.due.is_urgent() {
+                self.append_due(now);
+            }
+        }
+        self.dma.generation
+    }
+
+    /// The oldest DMA write is done with: its room is free, and the device is told when it failed.
+    pub fn dma_written(&mut self, write: &DmaWrite, outcome: Result<(), DmaError>) {
+        if !self.accepts() {
+            return;
+        }
+        self.dma.writes.free(cost(write.data.len()));
+        if let Err(error) = outcome {
+            self.due.failed_write.get_or_insert((write.sequence, error));
+        }
+    }
+
+    /// The oldest DMA read is done with.
+    pub fn answer_dma_read(
+        &mut self,
+        now: Instant,
+        read: &DmaRead,
+        outcome: Result<Bytes, DmaError>,
+    ) {
+        if !self.accepts() {
+            return;
+        }
+        self.dma.reads.free(cost(read.length));
+        self.make_room(now, outcome.as_ref().map_or(0, Bytes::len));
+        let id = read.id;
+        self.batch.event(&ForwardEvent::DmaReadData { id, outcome });
+        self.number();
+        self.push = true;
     }
 
     /// What is collected goes with the next [`Front::poll_transmit`]: a doorbell was written.
@@ -261,9 +475,15 @@ impl Front {
     /// The next frame for the transport, by rule 7 of the design: at once when nothing is in flight; else when the flight has
     /// landed, the frame is full, a doorbell was written, or somebody waits.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
-        self.append_reset(now);
-        if self.outgoing.is_empty() && self.should_send() {
-            self.seal(now);
+        if self.due.is_urgent() {
+            self.append_due(now);
+        }
+        if self.outgoing.is_empty() && self.state == FrontState::Live {
+            if self.should_send() {
+                self.seal(now);
+            } else if self.dma.has_news() {
+                self.acknowledge();
+            }
         }
         let frame = self.outgoing.pop_front()?;
         self.counters.frames_sent += 1;
@@ -330,9 +550,11 @@ impl Front {
         if !self.accepts() {
             return Err(Refused::NotLive);
         }
-        self.append_reset(now);
-        if self.reset_due {
-            return Err(self.block());
+        if !self.due.is_empty() {
+            self.append_due(now);
+            if self.due.reset || self.due.bus_master_off || self.due.unmapped {
+                return Err(self.block());
+            }
         }
         let bytes = at.width.bytes() * extent.count();
         if bytes == 0 || bytes > MAX_ACCESS_BYTES {
@@ -341,17 +563,57 @@ impl Front {
         Ok(bytes)
     }
 
-    fn append_reset(&mut self, now: Instant) {
-        if self.reset_due && self.posted.take(cost(0)) {
-            self.reset_due = false;
-            self.generation += 1;
-            self.make_room(now, 0);
-            self.batch.event(&ForwardEvent::Reset {
-                generation: self.generation,
-            });
-            self.number();
-            self.push = true;
+    /// One event with the newest generation says it all: a reset voids more than bus mastering turned off, and that more than
+    /// a window unmapped.
+    fn append_due(&mut self, now: Instant) {
+        let generation = self.dma.generation;
+        let revoked = if self.due.reset {
+            Some(ForwardEvent::Reset { generation })
+        } else if self.due.bus_master_off {
+            Some(ForwardEvent::BusMasterOff { generation })
+        } else if self.due.unmapped {
+            Some(ForwardEvent::Unmapped { generation })
+        } else {
+            None
+        };
+        if let Some(event) = revoked {
+            let urgent = self.due.is_urgent();
+            if !self.append_event(now, &event, urgent) {
+                return;
+            }
+            if self.due.reset {
+                self.intx.reset = Some(self.next_sequence - 1);
+            }
+            (self.due.reset, self.due.bus_master_off, self.due.unmapped) = (false, false, false);
         }
+        if let Some((sequence, error)) = self.due.failed_write {
+            let event = ForwardEvent::DmaWriteFailed { sequence, error };
+            if self.append_event(now, &event, true) {
+                self.due.failed_write = None;
+            }
+        }
+    }
+
+    /// False without credit.
+    fn append_event(&mut self, now: Instant, event: &ForwardEvent, urgent: bool) -> bool {
+        if !self.posted.take(cost(0)) {
+            return false;
+        }
+        self.make_room(now, 0);
+        self.batch.event(event);
+        self.number();
+        self.push |= urgent;
+        true
+    }
+
+    /// A frame with news alone.
+    fn acknowledge(&mut self) {
+        let frame = Frame {
+            header: self.header(),
+            body: Body::Empty,
+        };
+        self.dma.told();
+        self.outgoing.push_back(frame.encode());
     }
 
     fn block(&mut self) -> Refused {
@@ -389,12 +651,13 @@ impl Front {
 
     fn should_send(&self) -> bool {
         let idle = self.flights.is_empty();
-        self.state == FrontState::Live && !self.batch.is_empty() && (self.push || idle)
+        !self.batch.is_empty() && (self.push || idle)
     }
 
     /// Makes a frame of the batch.
     fn seal(&mut self, now: Instant) {
         let header = self.header();
+        self.dma.told();
         self.batch_first += self.batch.len() as u64;
         self.outgoing
             .push_back(frame::encode_batch(header, &mut self.batch));
@@ -409,6 +672,7 @@ impl Front {
         FrameHeader {
             first_sequence: self.batch_first,
             acknowledged: self.next_reverse - 1,
+            dma_write_limit: self.dma.writes.limit(),
             beat: self.beat,
             ..header_for(self.config.path)
         }
@@ -480,15 +744,51 @@ impl Front {
             outstanding,
             events,
             next_reverse,
+            dma,
+            intx,
             ..
         } = self;
         read_reverse(batch, |item| {
-            let ReverseItem::Completion {
-                sequence,
-                status,
-                data,
-            } = item;
-            events.push_back(complete(outstanding, sequence, status, data)?);
+            dma.receive(&item)?;
+            events.push_back(match item {
+                ReverseItem::Completion {
+                    sequence,
+                    status,
+                    data,
+                } => complete(outstanding, sequence, status, data)?,
+                ReverseItem::DmaWrite {
+                    generation,
+                    address,
+                    data,
+                } => FrontEvent::DmaWrite(DmaWrite {
+                    sequence: *next_reverse,
+                    generation,
+                    address,
+                    data,
+                }),
+                ReverseItem::DmaRead {
+                    generation,
+                    id,
+                    address,
+                    length,
+                } => FrontEvent::DmaRead(DmaRead {
+                    id,
+                    generation,
+                    address,
+                    length,
+                }),
+                ReverseItem::Msi { generation, vector } => {
+                    FrontEvent::Interrupt { generation, vector }
+                }
+                ReverseItem::Intx(level) => {
+                    intx.level = level;
+                    if intx.reset.is_some() {
+                        *next_reverse += 1;
+                        return Ok(());
+                    }
+                    FrontEvent::Intx(level)
+                }
+            });
             *next_reverse += 1;
             Ok(())
         })
@@ -525,6 +825,16 @@ impl Front {
     /// Forgets the flights that have landed in full. One that has landed in part keeps its deadline: a host that acknowledges one
     /// item at a time must not be able to hold a vCPU for longer.
     fn land(&mut self) {
+        if self
+            .intx
+            .reset
+            .is_some_and(|reset| reset <= self.acknowledged)
+        {
+            self.intx.reset = None;
+            if self.intx.level {
+                self.events.push_back(FrontEvent::Intx(true));
+            }
+        }
         while self
             .flights
             .front()
@@ -598,7 +908,7 @@ fn open_frame(config: &FrontConfig) -> Bytes {
         version_max: VERSION,
         next_reverse: 1,
         oldest_unacknowledged: 1,
-        dma_write_limit: 0,
+        dma_write_limit: DMA_WRITE_WINDOW,
         grant: None,
         host_incarnation: config.host_incarnation.to_bytes(),
     };

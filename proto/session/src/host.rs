@@ -2,7 +2,11 @@
 //!
 //! Frames go in by [`Host::handle_frame`]; accesses come out of [`Host::next_work`] one after the other and are answered with
 //! [`Host::complete`]; frames come out of [`Host::poll_transmit`]. Executing an access and recording its answer are one step: there is no
-//! second piece of work before the first is completed.
+//! second piece of work before the first is completed. What the device starts itself goes in by [`Host::dma_write`],
+//! [`Host::dma_read`], [`Host::raise`] and [`Host::set_intx`], in one order with the answers.
+
+mod outbound;
+mod reads;
 
 use std::collections::VecDeque;
 
@@ -11,7 +15,7 @@ use potemkin_proto::v1::{CloseCode, FrameHeader, SessionAccept, SessionOpen};
 
 use crate::{
     VERSION,
-    access::{Access, ForwardEvent, ForwardItem, Operation, Status},
+    access::{Access, DmaError, ForwardEvent, ForwardItem, Operation, ReverseItem, Status, Vector},
     batch::{BatchWriter, read_forward},
     credit::{Grant, NON_POSTED_WINDOW, POSTED_WINDOW, cost},
     frame::{self, Body, Frame, MAX_BATCH_BYTES, check, check_counts, check_path, header_for},
@@ -19,14 +23,49 @@ use crate::{
     ids::{AttachNumber, Epoch, Incarnation, Path, SessionId},
     violation::Violation,
 };
+use outbound::Outbound;
+use reads::Reads;
+
+/// What an item that waits counts beside its data.
+const ITEM_BYTES: usize = 64;
 
 /// Something for the device to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     /// A guest access.
     Access(Access),
-    /// The function was reset.
+    /// The function was reset: nothing that the device began before is under way any more.
     Reset,
+    /// Bus mastering was turned off: what the device began before fails.
+    BusMasterOff,
+    /// A DMA read is over.
+    DmaRead {
+        /// As it was given to [`Host::dma_read`].
+        tag: u64,
+        /// All bytes, or why there are none.
+        outcome: Result<Bytes, DmaError>,
+    },
+    /// A DMA write moved nothing, in part at least.
+    DmaWriteFailed(DmaError),
+}
+
+/// What was given out, to be completed.
+#[derive(Debug)]
+enum Current {
+    Access(Access),
+    /// A forward item that needs no answer.
+    Event,
+    /// Something that came of no item.
+    Extra,
+}
+
+/// DMA generations: transfers and interrupts carry the one in which they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Generations {
+    /// Of what begins now.
+    pub newest: u64,
+    /// What began in an older one is void.
+    pub floor: u64,
 }
 
 /// The host half of a session.
@@ -40,8 +79,11 @@ pub struct Host {
     /// The `posted_limit` that the agent was told.
     told_posted: u64,
     queue: VecDeque<ForwardItem>,
-    /// What [`Host::next_work`] gave out, to be completed.
-    current: Option<ForwardItem>,
+    /// What [`Host::next_work`] gave out.
+    current: Option<Current>,
+    generations: Generations,
+    outbound: Outbound,
+    reads: Reads,
     posted: Grant,
     non_posted: Grant,
     batch: BatchWriter,
@@ -132,6 +174,9 @@ impl Host {
             told_posted: POSTED_WINDOW,
             queue: VecDeque::new(),
             current: None,
+            generations: Generations::default(),
+            outbound: Outbound::new(opening.open.dma_write_limit),
+            reads: Reads::default(),
             posted: Grant::new(POSTED_WINDOW),
             non_posted: Grant::new(NON_POSTED_WINDOW),
             batch: BatchWriter::default(),
@@ -170,9 +215,9 @@ impl Host {
     /// Ends the session: a last frame says why, and nothing more is executed.
     pub fn close(&mut self, code: CloseCode, message: String) {
         if !self.closed {
-            self.closed = true;
             self.queue.clear();
             self.flush();
+            self.closed = true;
             self.outgoing
                 .push_back(close_frame(self.header(), code, message));
         }
@@ -183,13 +228,111 @@ impl Host {
         if self.current.is_some() {
             return None;
         }
-        let item = self.queue.pop_front()?;
-        let work = match &item {
-            ForwardItem::Access(access) => Work::Access(access.clone()),
-            ForwardItem::Event(ForwardEvent::Reset { .. }) => Work::Reset,
+        loop {
+            if let Some(finished) = self.reads.finished() {
+                self.current = Some(Current::Extra);
+                let (tag, outcome) = (finished.tag, finished.outcome);
+                return Some(Work::DmaRead { tag, outcome });
+            }
+            match self.queue.pop_front()? {
+                ForwardItem::Access(access) => {
+                    self.current = Some(Current::Access(access.clone()));
+                    return Some(Work::Access(access));
+                }
+                ForwardItem::Event(event) => {
+                    if let Some(work) = self.take_event(event) {
+                        self.current = Some(Current::Event);
+                        return Some(work);
+                    }
+                    self.applied += 1;
+                }
+            }
+        }
+    }
+
+    /// What the device has to know of it.
+    fn take_event(&mut self, event: ForwardEvent) -> Option<Work> {
+        if !matches!(event, ForwardEvent::DmaReadData { .. }) {
+            self.posted.free(cost(0));
+        }
+        match event {
+            ForwardEvent::Reset { generation } => {
+                self.begin_generation(generation);
+                self.reads.abandon();
+                Some(Work::Reset)
+            }
+            ForwardEvent::BusMasterOff { generation } => {
+                self.begin_generation(generation);
+                Some(Work::BusMasterOff)
+            }
+            ForwardEvent::Unmapped { generation } => {
+                self.generations.newest = generation;
+                None
+            }
+            ForwardEvent::DmaReadData { id, outcome } => {
+                self.reads.take(id, outcome);
+                None
+            }
+            ForwardEvent::DmaWriteFailed { error, .. } => Some(Work::DmaWriteFailed(error)),
+        }
+    }
+
+    /// Nothing older goes out any more.
+    fn begin_generation(&mut self, generation: u64) {
+        self.generations = Generations {
+            newest: generation,
+            floor: generation,
         };
-        self.current = Some(item);
-        Some(work)
+        let dropped = self.outbound.raise_floor(generation);
+        self.reads.dropped(&dropped);
+    }
+
+    /// Which DMA generation is current, as the device has been told.
+    pub fn generations(&self) -> Generations {
+        self.generations
+    }
+
+    /// Bytes of DMA under way: writes that wait for credit, and reads that are not answered, and some for each item, so that many short
+    /// ones count too. To be bounded by the driver.
+    pub fn dma_backlog(&self) -> usize {
+        self.outbound.backlog() + self.reads.reserved()
+    }
+
+    /// The device writes guest memory. `generation`: in which the transfer began; of an old one nothing is sent.
+    pub fn dma_write(&mut self, generation: u64, address: u64, data: Bytes) {
+        if !self.closed {
+            self.outbound.dma_write(generation, address, data);
+        }
+    }
+
+    /// The device reads guest memory: [`Work::DmaRead`] with this tag follows, unless the function is reset before.
+    pub fn dma_read(&mut self, generation: u64, address: u64, length: usize, tag: u64) {
+        if self.closed {
+            return;
+        }
+        let items = self.reads.ask(generation, address, length, tag);
+        if generation < self.generations.floor {
+            let ids: Vec<_> = items.iter().filter_map(read_id).collect();
+            self.reads.dropped(&ids);
+            return;
+        }
+        for item in items {
+            self.outbound.dma_read(item);
+        }
+    }
+
+    /// The device raises a message-signalled interrupt; it arrives after what was written before.
+    pub fn raise(&mut self, generation: u64, vector: Vector) {
+        if !self.closed {
+            self.outbound.raise(generation, vector);
+        }
+    }
+
+    /// The device sets the level of INTx.
+    pub fn set_intx(&mut self, level: bool) {
+        if !self.closed {
+            self.outbound.set_intx(level);
+        }
     }
 
     /// The work that [`Host::next_work`] gave is done. `data`: what a good read gave; ignored for all else.
@@ -197,15 +340,15 @@ impl Host {
     /// # Panics
     /// When no work was given out, or a good read has not as many bytes as it asked for: the driver is broken.
     pub fn complete(&mut self, status: Status, data: &[u8]) {
-        let item = self.current.take().expect("work was given out");
-        self.applied += 1;
-        let access = match item {
-            ForwardItem::Event(_) => {
-                self.posted.free(cost(0));
+        let access = match self.current.take().expect("work was given out") {
+            Current::Extra => return,
+            Current::Event => {
+                self.applied += 1;
                 return;
             }
-            ForwardItem::Access(access) => access,
+            Current::Access(access) => access,
         };
+        self.applied += 1;
         match (&access.operation, access.is_posted()) {
             (_, true) => self.posted.free(cost(access.bytes())),
             (operation, false) => {
@@ -225,6 +368,7 @@ impl Host {
     /// The next frame for the transport: answers at once; an acknowledgement by itself when the queue is empty, or when half
     /// of the posted credit is used up.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.fill();
         if self.outgoing.is_empty() && (!self.batch.is_empty() || self.should_acknowledge()) {
             self.seal();
         }
@@ -243,14 +387,51 @@ impl Host {
     }
 
     fn answer(&mut self, status: Status, data: &[u8]) {
-        // 40 bytes are more than the numbers of an item take.
-        if self.batch.encoded_len() + data.len() + 40 > MAX_BATCH_BYTES {
+        // Most answers have nothing before them.
+        if self.outbound.is_empty() {
+            self.make_room(data.len());
+            self.batch.completion(self.applied, status, data);
+            return;
+        }
+        self.outbound.completion(ReverseItem::Completion {
+            sequence: self.applied,
+            status,
+            data: Bytes::copy_from_slice(data),
+        });
+    }
+
+    /// Moves what may go into the batch.
+    fn fill(&mut self) {
+        while !self.closed
+            && self.outgoing.is_empty()
+            && let Some(item) = self
+                .outbound
+                .next(self.batch_first + self.batch.len() as u64)
+        {
+            let data = match &item {
+                ReverseItem::Completion { data, .. } | ReverseItem::DmaWrite { data, .. } => {
+                    data.len()
+                }
+                ReverseItem::DmaRead { id, length, .. } => {
+                    self.reads.sent(*id, *length);
+                    0
+                }
+                ReverseItem::Msi { .. } | ReverseItem::Intx(_) => 0,
+            };
+            self.make_room(data);
+            self.batch.reverse(&item);
+        }
+    }
+
+    /// Seals the batch when an item with this much data might not fit: 50 bytes are more than its numbers take.
+    fn make_room(&mut self, data_bytes: usize) {
+        if self.batch.encoded_len() + data_bytes + 50 > MAX_BATCH_BYTES {
             self.seal();
         }
-        self.batch.completion(self.applied, status, data);
     }
 
     fn flush(&mut self) {
+        self.fill();
         if !self.batch.is_empty() {
             self.seal();
         }
@@ -312,6 +493,9 @@ impl Host {
             }
         }
         self.taken = self.taken.max(frame.header.acknowledged);
+        self.outbound.acknowledge(self.taken);
+        self.outbound
+            .raise_dma_write_limit(frame.header.dma_write_limit);
         Ok(())
     }
 
@@ -333,9 +517,18 @@ impl Host {
             posted,
             non_posted,
             next_forward,
+            reads,
+            outbound,
             ..
         } = self;
         read_forward(batch, |item| {
+            if let ForwardItem::Event(ForwardEvent::DmaReadData { id, outcome }) = &item {
+                // Its room was reserved when it was asked for.
+                outbound.answered(reads.arrived(*id, outcome)?);
+                queue.push_back(item);
+                *next_forward += 1;
+                return Ok(());
+            }
             let (class, grant, cost) = match &item {
                 ForwardItem::Access(access) if !access.is_posted() => {
                     ("non_posted", &mut *non_posted, cost(access.bytes()))
@@ -351,5 +544,12 @@ impl Host {
             *next_forward += 1;
             Ok(())
         })
+    }
+}
+
+fn read_id(item: &ReverseItem) -> Option<u64> {
+    match item {
+        ReverseItem::DmaRead { id, .. } => Some(*id),
+        _ => None,
     }
 }

@@ -4,6 +4,8 @@
 
 mod pair;
 
+mod bounds;
 mod deadlines;
+mod dma;
 mod flow;
 mod hostile;

@@ -74,6 +74,14 @@ pub enum Violation {
         /// What is wrong.
         problem: &'static str,
     },
+    /// An answer to a DMA read that was not asked for, or with the wrong length.
+    #[error("answer to DMA read {id}: {problem}")]
+    DmaReadData {
+        /// The id, as it came.
+        id: u64,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// The session was opened with versions that this side does not speak.
     #[error("open.version_min..version_max: {min}..{max}; this side speaks {ours}")]
     Version {

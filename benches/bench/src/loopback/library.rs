@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use potemkin_front_core::{FrontDevice, RemoteFunction, RemoteOptions, Target};
+use potemkin_front_core::{FrontDevice, NoBus, RemoteFunction, RemoteOptions, Target};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accesses::{Accesses, Async};
@@ -132,7 +132,7 @@ async fn run(
         }
     };
     let device = function.device().clone();
-    let (drive, lease) = function.into_parts();
+    let (drive, lease) = function.into_parts(NoBus);
     let driver = tokio::spawn(drive);
     let opened = device.session().opened().await;
     let _ = ready.send(opened.map_err(|reason| BenchError::NotAccepted {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use potemkin_front_core::{BackgroundFunction, RemoteOptions, Target};
+use potemkin_front_core::{BackgroundFunction, NoBus, RemoteOptions, Target};
 use tokio::runtime::Runtime;
 
 use crate::accesses::{Accesses, Blocking};
@@ -27,7 +27,7 @@ impl Vcpu {
         id: String,
     ) -> Result<Self, BenchError> {
         let function =
-            BackgroundFunction::attach(options, Target::Device(id)).map_err(|source| {
+            BackgroundFunction::attach(options, Target::Device(id), NoBus).map_err(|source| {
                 BenchError::Background {
                     path: path.to_owned(),
                     source,

@@ -83,9 +83,10 @@ impl Machine {
         self
     }
 
-    /// Makes guest memory private (`share=off`): a vfio-user server's mapping of it then reads zeros.
+    /// Makes guest memory anonymous: a vfio-user server gets no descriptor for it, and asks QEMU for each transfer. (A memfd with
+    /// `share=off` has a descriptor, but what the guest writes is not in the file.)
     #[must_use]
-    pub fn private_memory(mut self) -> Self {
+    pub fn anonymous_memory(mut self) -> Self {
         self.share = false;
         self
     }
@@ -201,7 +202,11 @@ impl Machine {
 
     fn arguments(&self, folder: &Path) -> Vec<OsString> {
         let socket = |name: &str| folder.join(name).display().to_string();
-        let share = if self.share { "on" } else { "off" };
+        let backend = if self.share {
+            "memory-backend-memfd,share=on"
+        } else {
+            "memory-backend-ram"
+        };
         let mut words = vec![
             "-nodefaults".to_owned(),
             "-no-user-config".to_owned(),
@@ -209,10 +214,7 @@ impl Machine {
             "-display".to_owned(),
             "none".to_owned(),
             "-object".to_owned(),
-            format!(
-                "memory-backend-memfd,id=ram,size={}M,share={share}",
-                self.memory_mib
-            ),
+            format!("{backend},id=ram,size={}M", self.memory_mib),
             "-machine".to_owned(),
             "q35,memory-backend=ram".to_owned(),
             "-m".to_owned(),
@@ -320,7 +322,7 @@ mod tests {
         let line = line(&machine);
 
         assert!(
-            line.contains("memory-backend-memfd,id=ram,size=256M,share=on"),
+            line.contains("memory-backend-memfd,share=on,id=ram,size=256M"),
             "{line}"
         );
         assert!(line.contains(r#""driver":"vfio-user-pci""#), "{line}");

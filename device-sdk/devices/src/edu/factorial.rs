@@ -130,7 +130,8 @@ mod tests {
 
     use std::sync::mpsc;
 
-    use potemkin_sdk::Wake;
+    use potemkin_sdk::Interrupts;
+    use potemkin_sdk::hosting::Wake;
 
     use super::*;
 
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn answer_is_taken_once() {
         let (tx, rung) = mpsc::channel();
-        let (handle, _) = DeviceHandle::new(Bell(Mutex::new(tx)));
+        let (handle, _end) = DeviceHandle::new(Bell(Mutex::new(tx)), Interrupts::default());
         let worker = Worker::start(handle).unwrap();
 
         worker.ask(6);
@@ -189,9 +190,9 @@ mod tests {
     #[test]
     fn dropped_worker_ends_its_thread() {
         let (tx, rung) = mpsc::channel();
-        let (handle, notifications) = DeviceHandle::new(Bell(Mutex::new(tx)));
+        let (handle, end) = DeviceHandle::new(Bell(Mutex::new(tx)), Interrupts::default());
         let worker = Worker::start(handle).unwrap();
-        drop(notifications);
+        drop(end);
 
         drop(worker);
 

@@ -17,8 +17,14 @@
 //! | 0x98 | RW | DMA command: bit 0 start, bit 1 direction, bit 2 interrupt when done |
 //!
 //! Below 0x80 only accesses of 4 bytes are taken, from there on of 4 and of 8; all others, and those of what is no register, read
-//! as all-ones and write nothing. While a factorial is computed its register gives the operand. The interrupt status is kept as
-//! specified; DMA and the delivery of interrupts are not connected yet (see the notes in `dma.rs`).
+//! as all-ones and write nothing. While a factorial is computed its register gives the operand.
+//!
+//! DMA is between guest memory and a buffer of 4,096 bytes at address 0x40000 of the device, one transfer at a time; the start bit reads as
+//! 1 while it is under way, and bit 8 of the interrupt status says that it is done (see the notes in `dma.rs`). Guest addresses are cut
+//! to 28 bits, unless [`Edu::dma_mask`] says otherwise: a driver has to say so to its system.
+//!
+//! INTx is high while the interrupt status is not 0, and each raise fires MSI vector 0. Which of the two the guest gets is its own
+//! choice (see [`DeviceHandle`]).
 
 mod dma;
 mod factorial;
@@ -27,13 +33,15 @@ mod registers;
 use potemkin_pci::{Bar, BuildError, Capability, Class, RegisterRange};
 use potemkin_sdk::registers::{RegisterMap, RegisterMapError};
 use potemkin_sdk::{
-    AccessError, BarIndex, Descriptor, DescriptorBuilder, Device, DeviceHandle, Register, ResetKind,
+    AccessError, BarIndex, Descriptor, DescriptorBuilder, Device, DeviceHandle, DmaError, Register,
+    ResetKind,
 };
 
-use dma::Dma;
+use dma::{Dma, Ended, Failure};
 use factorial::Worker;
 use registers::{
-    BAR_BYTES, IDENTIFICATION, INTERRUPT_FACTORIAL, Reg, STATUS_COMPUTING, STATUS_INTERRUPT,
+    BAR_BYTES, IDENTIFICATION, INTERRUPT_DMA, INTERRUPT_FACTORIAL, Reg, STATUS_COMPUTING,
+    STATUS_INTERRUPT,
 };
 
 /// The device.
@@ -45,9 +53,12 @@ pub struct Edu {
     /// Given by the host; the worker gets a copy when it is first needed.
     handle: Option<DeviceHandle>,
     worker: Option<Worker>,
+    dma: Dma,
+    /// A failed transfer was logged since the device had another guest.
+    told_dma_failed: bool,
 }
 
-/// What a reset puts back.
+/// What a reset puts back, the engine apart.
 #[derive(Debug, Default)]
 struct State {
     liveness: u32,
@@ -55,7 +66,6 @@ struct State {
     factorial: u32,
     status: u32,
     interrupt_status: u32,
-    dma: Dma,
 }
 
 impl Edu {
@@ -71,7 +81,16 @@ impl Edu {
             state: State::default(),
             handle: None,
             worker: None,
+            dma: Dma::new(dma::DEFAULT_MASK),
+            told_dma_failed: false,
         })
+    }
+
+    /// Which bits of a guest address the DMA engine can drive: others are 0. By default the lowest 28.
+    #[must_use]
+    pub fn dma_mask(mut self, mask: u64) -> Self {
+        self.dma = Dma::new(mask);
+        self
     }
 
     fn start_factorial(&mut self, n: u32) -> Result<(), AccessError> {
@@ -101,20 +120,65 @@ impl Edu {
         self.state.factorial = result;
         self.state.status &= !STATUS_COMPUTING;
         if self.state.status & STATUS_INTERRUPT != 0 {
-            self.state.raise(INTERRUPT_FACTORIAL);
+            self.raise(INTERRUPT_FACTORIAL);
         }
     }
-}
 
-impl State {
+    fn write_dma(&mut self, reg: Reg, value: u64) -> Result<(), AccessError> {
+        let handle = self.handle.as_ref();
+        let bus = || handle.map(DeviceHandle::bus_master);
+        let ended = self.dma.write(reg, value, bus);
+        self.transfer_ended(ended);
+        match ended {
+            // The driver is not told, so the host counts it.
+            Some(Ended {
+                outcome: Err(Failure::OutsideBuffer),
+                ..
+            }) => Err(AccessError::Failed("DMA outside of the device's buffer")),
+            _ => Ok(()),
+        }
+    }
+
+    fn transfer_ended(&mut self, ended: Option<Ended>) {
+        let Some(Ended { interrupt, outcome }) = ended else {
+            return;
+        };
+        if let Err(failure) = outcome {
+            self.note_failure(&failure);
+        }
+        if interrupt {
+            self.raise(INTERRUPT_DMA);
+        }
+    }
+
+    /// Once for a guest: it may fail as often as it likes.
+    fn note_failure(&mut self, why: &dyn std::fmt::Display) {
+        if std::mem::replace(&mut self.told_dma_failed, true) {
+            tracing::debug!(%why, "edu: a DMA transfer moved nothing");
+        } else {
+            tracing::warn!(%why, "edu: a DMA transfer moved nothing; more for this guest at level debug");
+        }
+    }
+
     /// The one place where interrupts come from, whatever their cause.
     fn raise(&mut self, bits: u32) {
-        self.interrupt_status |= bits;
+        self.state.interrupt_status |= bits;
+        if self.state.interrupt_status == 0 {
+            return;
+        }
+        if let Some(handle) = &self.handle {
+            handle.set_intx(true);
+            // Without a guest there is nobody to interrupt.
+            let _ = handle.bus_master().msi(0);
+        }
     }
 
     /// The one place where they go.
     fn acknowledge(&mut self, bits: u32) {
-        self.interrupt_status &= !bits;
+        self.state.interrupt_status &= !bits;
+        if let Some(handle) = &self.handle {
+            handle.set_intx(self.state.interrupt_status != 0);
+        }
     }
 }
 
@@ -132,7 +196,7 @@ impl Device for Edu {
             Reg::Status => self.state.status,
             Reg::InterruptStatus => self.state.interrupt_status,
             _ => {
-                let value = self.state.dma.read(reg);
+                let value = self.dma.read(reg);
                 return value.ok_or(AccessError::Direction(at));
             }
         };
@@ -150,18 +214,22 @@ impl Device for Edu {
                 let kept = self.state.status & !STATUS_INTERRUPT;
                 self.state.status = kept | low & STATUS_INTERRUPT;
             }
-            Reg::InterruptRaise => self.state.raise(low),
-            Reg::InterruptAcknowledge => self.state.acknowledge(low),
-            _ => self.state.dma.write(reg, value),
+            Reg::InterruptRaise => self.raise(low),
+            Reg::InterruptAcknowledge => self.acknowledge(low),
+            _ => self.write_dma(reg, value)?,
         }
         Ok(())
     }
 
-    fn reset(&mut self, _: ResetKind) {
+    fn reset(&mut self, kind: ResetKind) {
         if let Some(worker) = &self.worker {
             worker.cancel();
         }
         self.state = State::default();
+        self.dma.reset();
+        if kind == ResetKind::Session {
+            self.told_dma_failed = false;
+        }
     }
 
     fn attached(&mut self, handle: DeviceHandle) {
@@ -172,6 +240,20 @@ impl Device for Edu {
         if let Some(result) = self.worker.as_ref().and_then(Worker::take) {
             self.finish_factorial(result);
         }
+    }
+
+    fn dma_read_done(&mut self, tag: u64, outcome: Result<&[u8], DmaError>) {
+        let ended = self.dma.read_done(tag, outcome);
+        self.transfer_ended(ended);
+    }
+
+    fn dma_write_failed(&mut self, error: DmaError) {
+        self.note_failure(&error);
+    }
+
+    fn dma_ready(&mut self) {
+        let ended = self.dma.ready();
+        self.transfer_ended(ended);
     }
 }
 

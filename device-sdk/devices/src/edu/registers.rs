@@ -16,6 +16,8 @@ pub(super) const STATUS_INTERRUPT: u32 = 0x80;
 
 /// Interrupt status: the factorial is there.
 pub(super) const INTERRUPT_FACTORIAL: u32 = 0x01;
+/// Interrupt status: the DMA transfer is done.
+pub(super) const INTERRUPT_DMA: u32 = 0x100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reg {

@@ -216,10 +216,10 @@ fn upper_half_of_a_dma_register_is_no_register_of_its_own() {
 }
 
 #[test]
-fn command_keeps_direction_and_interrupt_and_start_reads_as_done() {
+fn command_keeps_direction_and_interrupt_without_a_start() {
     let mut edu = edu();
 
-    write(&mut edu, DMA_COMMAND, 0xffff_ffff);
+    write(&mut edu, DMA_COMMAND, 0xffff_fffe);
 
     assert_eq!(read(&mut edu, DMA_COMMAND), 0x6);
     assert_eq!(read(&mut edu, INTERRUPT_STATUS), 0);
@@ -266,12 +266,14 @@ fn reset_puts_power_on_values_back() {
     write(&mut edu, RAISE, 7);
     write(&mut edu, DMA_SOURCE, 7);
     write(&mut edu, DMA_COMMAND, 6);
+    assert!(edu.intx());
 
     edu.reset(ResetKind::Function);
 
     for offset in [LIVENESS, STATUS, INTERRUPT_STATUS, DMA_SOURCE, DMA_COMMAND] {
         assert_eq!(read(&mut edu, offset), 0, "{offset:#x}");
     }
+    assert!(!edu.intx());
 }
 
 #[test]
@@ -290,3 +292,5 @@ fn reset_while_computing_drops_the_result() {
 
     assert_eq!(read(&mut edu, FACTORIAL), 24);
 }
+
+mod bus;

@@ -8,7 +8,7 @@ use potemkin_proto::v1::{Grant, SessionClose};
 use potemkin_sdk::{BarIndex, Space, Width};
 use potemkin_session::access::{Extent, Location, Posting};
 use potemkin_session::frame::{Body, Frame};
-use potemkin_session::front::{Failure, Front, FrontConfig, FrontEvent, FrontState};
+use potemkin_session::front::{DmaRead, Failure, Front, FrontConfig, FrontEvent, FrontState};
 use potemkin_session::ids::{AttachNumber, Epoch, Incarnation, Path, SessionId};
 use potemkin_transport::{
     Connection, DialOptions, Dialer, FrameStream, IdentityPattern, Role, TransportKind,
@@ -137,6 +137,22 @@ impl Agent {
                 self.front.handle_lost("the stream ended");
             }
         }
+    }
+
+    /// Waits for the next thing that the device does by itself, without sending anything.
+    pub(crate) async fn next_event(&mut self) -> FrontEvent {
+        loop {
+            match self.front.poll_event() {
+                Some(FrontEvent::Opened) => {}
+                Some(event) => return event,
+                None => self.take_frame().await.unwrap(),
+            }
+        }
+    }
+
+    /// The answer to a read of guest memory. It is sent when the rest is.
+    pub(crate) fn answer(&mut self, read: &DmaRead, data: Bytes) {
+        self.front.answer_dma_read(Instant::now(), read, Ok(data));
     }
 
     /// Hands what is due to the transport.

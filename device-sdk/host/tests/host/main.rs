@@ -5,6 +5,7 @@
 mod agent;
 mod bed;
 mod broker;
+mod bus;
 mod cli;
 mod data;
 mod failing;

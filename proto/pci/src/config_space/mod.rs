@@ -147,6 +147,25 @@ impl ConfigSpace {
         self.command() & COMMAND_INTX_DISABLE != 0
     }
 
+    /// How many MSI vectors the guest has allocated to the function: 1 to 32, a power of two; 0 while MSI is off.
+    #[must_use]
+    pub fn msi_vectors(&self) -> u16 {
+        self.special.msi_vectors(&self.image)
+    }
+
+    /// Whether the guest has turned MSI-X on.
+    #[must_use]
+    pub fn msix_enabled(&self) -> bool {
+        self.special.msix_enabled(&self.image)
+    }
+
+    /// Whether INTx may be asserted: it is not turned off, and neither MSI nor MSI-X takes its place (PCI 3.0 sections 6.2.2 and
+    /// 6.8.1.3).
+    #[must_use]
+    pub fn intx_allowed(&self) -> bool {
+        !self.intx_disabled() && self.msi_vectors() == 0 && !self.msix_enabled()
+    }
+
     /// The power state's number, 0 (D0) to 3 (D3hot); 0 without power management.
     #[must_use]
     pub fn power_state(&self) -> u8 {

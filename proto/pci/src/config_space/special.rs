@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::bytes::le16;
 use crate::capability::{
     self, EXPRESS_CONTROL, EXPRESS_FLR_BIT, MsiView, POWER_CONTROL, PowerView, express_has_flr, id,
 };
@@ -38,6 +39,21 @@ impl Special {
             msi: find(id::MSI).map(|at| at..at + MsiView::at(image, at).length()),
             msix_control: find(id::MSIX).map(|at| at + 2..at + 4),
         }
+    }
+
+    /// How many MSI vectors the guest has allocated (PCI 3.0 section 6.8.1.3: Message Control); 0 while MSI is off.
+    pub(super) fn msi_vectors(&self, image: &[u8]) -> u16 {
+        let Some(msi) = &self.msi else { return 0 };
+        let control = le16(image, msi.start + 2);
+        let (enabled, log2) = (control & 1 != 0, (control >> 4) & 0b111);
+        // 6 and 7 are reserved.
+        if enabled { 1 << log2.min(5) } else { 0 }
+    }
+
+    /// Whether MSI-X is on (PCI 3.0 section 6.8.2.3: Message Control).
+    pub(super) fn msix_enabled(&self, image: &[u8]) -> bool {
+        let control = self.msix_control.as_ref();
+        control.is_some_and(|at| le16(image, at.start) & 1 << 15 != 0)
     }
 
     pub(super) fn power_state(&self, image: &[u8]) -> u8 {

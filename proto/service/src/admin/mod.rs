@@ -168,6 +168,14 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Bytes of frames received.
     pub bytes_received: u64,
+    /// Bytes that the device wrote to guest memory.
+    pub dma_bytes_written: u64,
+    /// Bytes that the device read from guest memory.
+    pub dma_bytes_read: u64,
+    /// DMA that was refused: bus mastering off, no window there, not in that direction, or begun before a reset.
+    pub dma_refused: u64,
+    /// Interrupts that the guest got.
+    pub interrupts: u64,
 }
 
 #[cfg(test)]

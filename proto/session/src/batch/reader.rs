@@ -5,11 +5,11 @@ use potemkin_pci::{Space, Width};
 use potemkin_proto::v1::FrameHeader;
 use prost::{Message, encoding::decode_varint};
 
-use super::{op, unzigzag};
+use super::{DMA_ERRORS, op, unzigzag};
 use crate::{
     access::{
-        Access, Extent, ForwardEvent, ForwardItem, Location, MAX_ACCESS_BYTES, Operation, Payload,
-        Posting, ReverseItem, Status,
+        Access, DmaError, Extent, ForwardEvent, ForwardItem, Location, MAX_ACCESS_BYTES,
+        MAX_DMA_BYTES, MAX_VECTORS, Operation, Payload, Posting, ReverseItem, Status, Vector,
     },
     violation::Violation,
 };
@@ -62,11 +62,30 @@ pub(crate) fn read_reverse(
     let mut columns = Columns::open(body)?;
     let mut counts = Counts::default();
     while let Some(op) = columns.next_op() {
-        if op >> 5 != op::COMPLETION {
-            return Err(columns.wrong("ops", "unknown operation"));
-        }
-        take(columns.completion(op & 0x1f)?)?;
-        counts.completions += 1;
+        let item = match op >> 5 {
+            op::COMPLETION => {
+                counts.completions += 1;
+                columns.completion(op & 0x1f)?
+            }
+            op::DMA_WRITE => {
+                counts.dma_writes += 1;
+                columns.dma_write()?
+            }
+            op::DMA_READ => {
+                counts.dma_reads += 1;
+                columns.dma_read()?
+            }
+            op::MESSAGE => {
+                counts.interrupts += 1;
+                columns.message(op & 0x1f)?
+            }
+            op::INTX => {
+                counts.interrupts += 1;
+                columns.intx(op & 0x1f)?
+            }
+            _ => return Err(columns.wrong("ops", "unknown operation")),
+        };
+        take(item)?;
     }
     columns.close()?;
     Ok(counts)
@@ -194,7 +213,100 @@ impl Columns {
             op::EVENT_RESET => Ok(ForwardEvent::Reset {
                 generation: self.arg()?,
             }),
+            op::EVENT_GENERATION => Ok(ForwardEvent::BusMasterOff {
+                generation: self.arg()?,
+            }),
+            op::EVENT_UNMAPPED => Ok(ForwardEvent::Unmapped {
+                generation: self.arg()?,
+            }),
+            op::EVENT_DMA_READ_DATA => self.dma_read_data(),
+            op::EVENT_DMA_WRITE_FAILED => {
+                let sequence = self.arg()?;
+                let error = self.dma_status()?;
+                let error = error.ok_or_else(|| self.wrong("args", "a failure with status ok"))?;
+                Ok(ForwardEvent::DmaWriteFailed { sequence, error })
+            }
             _ => Err(self.wrong("ops", "unknown event")),
+        }
+    }
+
+    fn dma_read_data(&mut self) -> Result<ForwardEvent, Violation> {
+        let id = self.arg()?;
+        let error = self.dma_status()?;
+        let length = self.arg()?;
+        let outcome = match error {
+            None => Ok(self
+                .dma_length(length)
+                .and_then(|len| self.take_data(len))?),
+            Some(_) if length != 0 => {
+                return Err(self.wrong("args", "a failed DMA read has no data"));
+            }
+            Some(error) => Err(error),
+        };
+        Ok(ForwardEvent::DmaReadData { id, outcome })
+    }
+
+    /// `None`: ok.
+    fn dma_status(&mut self) -> Result<Option<DmaError>, Violation> {
+        let status = self.arg()?;
+        if status == 0 {
+            return Ok(None);
+        }
+        let known = DMA_ERRORS
+            .iter()
+            .find(|(_, code)| u64::from(*code) == status);
+        match known {
+            Some((error, _)) => Ok(Some(*error)),
+            None => Err(self.wrong("args", "unknown status of DMA")),
+        }
+    }
+
+    fn dma_length(&self, length: u64) -> Result<usize, Violation> {
+        usize::try_from(length)
+            .ok()
+            .filter(|length| (1..=MAX_DMA_BYTES).contains(length))
+            .ok_or_else(|| self.wrong("args", "length of DMA is 0 or exceeds 61,440 bytes"))
+    }
+
+    fn dma_write(&mut self) -> Result<ReverseItem, Violation> {
+        let (generation, address, length) = (self.arg()?, self.arg()?, self.arg()?);
+        let length = self.dma_length(length)?;
+        Ok(ReverseItem::DmaWrite {
+            generation,
+            address,
+            data: self.take_data(length)?,
+        })
+    }
+
+    fn dma_read(&mut self) -> Result<ReverseItem, Violation> {
+        let (generation, id) = (self.arg()?, self.arg()?);
+        let (address, length) = (self.arg()?, self.arg()?);
+        Ok(ReverseItem::DmaRead {
+            generation,
+            id,
+            address,
+            length: self.dma_length(length)?,
+        })
+    }
+
+    fn message(&mut self, kind: u8) -> Result<ReverseItem, Violation> {
+        let (generation, number) = (self.arg()?, self.arg()?);
+        let number = u16::try_from(number)
+            .ok()
+            .filter(|number| *number < MAX_VECTORS)
+            .ok_or_else(|| self.wrong("args", "a vector of 2,048 or more"))?;
+        let vector = match kind {
+            op::MESSAGE_MSI => Vector::Msi(number),
+            op::MESSAGE_MSIX => Vector::Msix(number),
+            _ => return Err(self.wrong("ops", "unknown kind of interrupt")),
+        };
+        Ok(ReverseItem::Msi { generation, vector })
+    }
+
+    fn intx(&mut self, level: u8) -> Result<ReverseItem, Violation> {
+        match level {
+            0 | 1 => Ok(ReverseItem::Intx(level == 1)),
+            _ => Err(self.wrong("ops", "a level of INTx is 0 or 1")),
         }
     }
 

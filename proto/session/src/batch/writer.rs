@@ -4,8 +4,10 @@ use bytes::{BufMut, BytesMut};
 use potemkin_proto::v1::FrameHeader;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use super::{op, zigzag};
-use crate::access::{Extent, ForwardEvent, Location, Posting, Status};
+use super::{DMA_ERRORS, op, zigzag};
+use crate::access::{
+    DmaError, Extent, ForwardEvent, Location, Posting, ReverseItem, Status, Vector,
+};
 
 /// A batch under construction. Its buffers are reused from frame to frame.
 #[derive(Debug, Default)]
@@ -60,12 +62,78 @@ impl BatchWriter {
 
     pub(crate) fn event(&mut self, event: &ForwardEvent) {
         match event {
-            ForwardEvent::Reset { generation } => {
-                self.ops.put_u8((op::EVENT << 5) | op::EVENT_RESET);
-                self.arg(*generation);
+            ForwardEvent::Reset { generation } => self.event_op(op::EVENT_RESET, &[*generation]),
+            ForwardEvent::BusMasterOff { generation } => {
+                self.event_op(op::EVENT_GENERATION, &[*generation]);
+            }
+            ForwardEvent::Unmapped { generation } => {
+                self.event_op(op::EVENT_UNMAPPED, &[*generation]);
+            }
+            ForwardEvent::DmaReadData { id, outcome } => {
+                let (status, data) = match outcome {
+                    Ok(data) => (0, data.as_ref()),
+                    Err(error) => (dma_status(*error), &[][..]),
+                };
+                self.event_op(op::EVENT_DMA_READ_DATA, &[*id, status, data.len() as u64]);
+                self.data.put_slice(data);
+            }
+            ForwardEvent::DmaWriteFailed { sequence, error } => {
+                self.event_op(op::EVENT_DMA_WRITE_FAILED, &[*sequence, dma_status(*error)])
             }
         }
         self.counts.events += 1;
+    }
+
+    fn event_op(&mut self, event: u8, args: &[u64]) {
+        self.ops.put_u8((op::EVENT << 5) | event);
+        self.numbers(args);
+    }
+
+    pub(crate) fn reverse(&mut self, item: &ReverseItem) {
+        match item {
+            ReverseItem::Completion {
+                sequence,
+                status,
+                data,
+            } => self.completion(*sequence, *status, data),
+            ReverseItem::DmaWrite {
+                generation,
+                address,
+                data,
+            } => {
+                self.ops.put_u8(op::DMA_WRITE << 5);
+                self.numbers(&[*generation, *address, data.len() as u64]);
+                self.data.put_slice(data);
+                self.counts.dma_writes += 1;
+            }
+            ReverseItem::DmaRead {
+                generation,
+                id,
+                address,
+                length,
+            } => {
+                self.ops.put_u8(op::DMA_READ << 5);
+                self.numbers(&[*generation, *id, *address, *length as u64]);
+                self.counts.dma_reads += 1;
+            }
+            ReverseItem::Msi { generation, vector } => {
+                let (kind, number) = match vector {
+                    Vector::Msi(number) => (op::MESSAGE_MSI, *number),
+                    Vector::Msix(number) => (op::MESSAGE_MSIX, *number),
+                };
+                self.ops.put_u8((op::MESSAGE << 5) | kind);
+                self.numbers(&[*generation, number.into()]);
+                self.counts.interrupts += 1;
+            }
+            ReverseItem::Intx(level) => {
+                self.ops.put_u8((op::INTX << 5) | u8::from(*level));
+                self.counts.interrupts += 1;
+            }
+        }
+    }
+
+    fn numbers(&mut self, args: &[u64]) {
+        args.iter().for_each(|arg| self.arg(*arg));
     }
 
     pub(crate) fn completion(&mut self, sequence: u64, status: Status, data: &[u8]) {
@@ -131,4 +199,10 @@ impl BatchWriter {
         self.last_sequence = 0;
         self.counts = FrameHeader::default();
     }
+}
+
+/// The number of this error in `ItemStatus`.
+fn dma_status(error: DmaError) -> u64 {
+    let known = DMA_ERRORS.iter().find(|(known, _)| *known == error);
+    known.map_or(6, |(_, code)| u64::from(*code))
 }

@@ -127,7 +127,7 @@ impl Pair {
     }
 
     /// The device: a read gives its offset's low bytes, a read of offset 0xbad fails.
-    fn work(&mut self) {
+    pub(crate) fn work(&mut self) {
         while let Some(work) = self.host.next_work() {
             let Work::Access(access) = work else {
                 self.resets += 1;

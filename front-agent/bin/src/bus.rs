@@ -1,0 +1,158 @@
+//! What the VMM behind a vfio-user socket does for the device.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
+
+use bytes::Bytes;
+use potemkin_front_core::{Bus, MessageDma};
+use potemkin_vfio_server::ClientControl;
+use tokio::sync::Notify;
+
+/// The client, as the device's session sees it. Stays on the device's thread.
+///
+/// DMA to windows without a descriptor goes by messages, which wait until no request of the client's is being handled; until they are
+/// answered all that follows waits behind them. Completions of the guest's accesses do not: the client answers no message while it
+/// waits for one. So a guest whose memory is not shared must rely on interrupts, not on polling, to know that data is there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct VfioBus {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    client: RefCell<Option<ClientControl>>,
+    /// Of INTx, for a client that comes later.
+    level: Cell<bool>,
+    deferred: RefCell<VecDeque<Deferred>>,
+    /// Something that was deferred is being carried out.
+    busy: Cell<bool>,
+    bell: Notify,
+}
+
+/// What waits for DMA by message. DMA is bounded by the session's credits; an interrupt is here once at most.
+#[derive(Debug)]
+enum Deferred {
+    Dma(MessageDma),
+    Interrupt(Interrupt),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupt {
+    Msi(u16),
+    Msix(u16),
+    Intx,
+}
+
+impl VfioBus {
+    /// A client has come: it is told what the level of INTx is.
+    pub(crate) fn connect(&self, client: ClientControl) {
+        client.set_intx(self.inner.level.get());
+        self.inner.client.replace(Some(client));
+    }
+
+    /// The client has gone, and with it what it was to be told.
+    pub(crate) fn disconnect(&self) {
+        self.inner.client.replace(None);
+        self.forget_interrupts();
+    }
+
+    /// The function was reset: interrupts of before do not come any more. (DMA of before is refused when its turn comes.)
+    pub(crate) fn forget_interrupts(&self) {
+        self.inner
+            .deferred
+            .borrow_mut()
+            .retain(|deferred| matches!(deferred, Deferred::Dma(_)));
+    }
+
+    /// Carries out what is deferred, for ever.
+    pub(crate) async fn run(self) {
+        loop {
+            let next = self.inner.deferred.borrow_mut().pop_front();
+            self.inner.busy.set(next.is_some());
+            match next {
+                None => self.inner.bell.notified().await,
+                Some(Deferred::Interrupt(interrupt)) => self.signal(interrupt),
+                Some(Deferred::Dma(dma)) => {
+                    // What may be done is looked at now, not when it was asked for.
+                    if let Some(dma) = dma.attempt() {
+                        self.ask(dma).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, dma: MessageDma) {
+        let client = self.inner.client.borrow().clone();
+        let Some(client) = client else {
+            return dma.fail();
+        };
+        let outcome = match dma.data() {
+            Some(data) => client.dma_write(dma.address(), &data).await.map(|()| None),
+            None => {
+                let mut data = vec![0; dma.length()];
+                let read = client.dma_read(dma.address(), &mut data).await;
+                read.map(|()| Some(Bytes::from(data)))
+            }
+        };
+        match outcome {
+            Ok(data) => dma.done(data),
+            Err(error) => {
+                tracing::debug!(%error, "DMA by message");
+                dma.fail();
+            }
+        }
+    }
+
+    fn interrupt(&self, interrupt: Interrupt) {
+        let mut deferred = self.inner.deferred.borrow_mut();
+        if deferred.is_empty() && !self.inner.busy.get() {
+            drop(deferred);
+            return self.signal(interrupt);
+        }
+        deferred.retain(
+            |waiting| !matches!(waiting, Deferred::Interrupt(other) if *other == interrupt),
+        );
+        deferred.push_back(Deferred::Interrupt(interrupt));
+    }
+
+    fn signal(&self, interrupt: Interrupt) {
+        let client = self.inner.client.borrow();
+        let Some(client) = &*client else { return };
+        match interrupt {
+            Interrupt::Msi(vector) => {
+                client.trigger_msi(vector);
+            }
+            Interrupt::Msix(vector) => {
+                client.trigger_msix(vector);
+            }
+            Interrupt::Intx => client.set_intx(self.inner.level.get()),
+        }
+    }
+}
+
+impl Bus for VfioBus {
+    fn set_intx(&self, level: bool) {
+        self.inner.level.set(level);
+        self.interrupt(Interrupt::Intx);
+    }
+
+    fn msi(&self, vector: u16) {
+        self.interrupt(Interrupt::Msi(vector));
+    }
+
+    fn msix(&self, vector: u16) {
+        self.interrupt(Interrupt::Msix(vector));
+    }
+
+    fn dma_by_message(&self, dma: MessageDma) {
+        self.inner
+            .deferred
+            .borrow_mut()
+            .push_back(Deferred::Dma(dma));
+        self.inner.bell.notify_one();
+    }
+}
