@@ -9,3 +9,4 @@ mod deadlines;
 mod dma;
 mod flow;
 mod hostile;
+mod hostile_dma;
