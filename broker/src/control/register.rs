@@ -85,7 +85,11 @@ fn take(broker: &Broker, conn: ConnId, message: v1::HostMessage) -> Result<(), &
                 SessionId::from_slice(&ended.session_id).ok_or("session_ended.session_id")?;
             broker.with(|core, now| {
                 if let Some(host) = core.host_of(conn).cloned() {
-                    core.ended_by_host(now, &host, session, &ended.reason);
+                    let code = match ended.code() {
+                        v1::CloseCode::Unspecified => v1::CloseCode::Normal,
+                        given => given,
+                    };
+                    core.ended_by_host(now, &host, session, code, &ended.reason);
                 }
             });
         }

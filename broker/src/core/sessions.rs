@@ -93,11 +93,18 @@ impl Core {
     }
 
     /// The host says that a session ended on its side.
-    pub fn ended_by_host(&mut self, now: Time, host: &PeerName, session: SessionId, why: &str) {
+    pub fn ended_by_host(
+        &mut self,
+        now: Time,
+        host: &PeerName,
+        session: SessionId,
+        code: CloseCode,
+        why: &str,
+    ) {
         if self.sessions.get(&session).is_some_and(|s| s.host == *host) {
             let shown: String = why.chars().take(256).collect();
             let why = format!("the host ended the session: {shown}");
-            self.end_session(now, session, CloseCode::Normal, &why);
+            self.end_session(now, session, code, &why);
         }
     }
 

@@ -33,6 +33,7 @@ const SLOW_TURN: Duration = Duration::from_millis(100);
 pub(crate) struct Report {
     pub(crate) session: SessionId,
     pub(crate) reason: String,
+    pub(crate) code: CloseCode,
 }
 
 /// What all sessions share.
@@ -137,7 +138,10 @@ async fn serve(
     };
     let reason = running.run().await;
     // The device is free before the peer learns that the session is over.
-    running.seat.leave(&reason);
+    let code = running.core.closed_with();
+    running
+        .seat
+        .leave(&reason, code.unwrap_or(CloseCode::Unreachable));
     tracing::info!(%session, device, %agent, reason, "session ended");
     running.farewell().await;
 }
@@ -164,7 +168,7 @@ impl<'a> Seat<'a> {
     }
 
     /// Once; brokers are told, unless the session goes on with another dial.
-    fn leave(&mut self, reason: &str) {
+    fn leave(&mut self, reason: &str, code: CloseCode) {
         if mem::replace(&mut self.left, true) {
             return;
         }
@@ -172,6 +176,7 @@ impl<'a> Seat<'a> {
             let report = Report {
                 session: self.session,
                 reason: reason.to_owned(),
+                code,
             };
             // Nobody listens while no broker is connected.
             let _ = self.desk.reports.send(report);
@@ -181,7 +186,7 @@ impl<'a> Seat<'a> {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.leave("dropped by the host");
+        self.leave("dropped by the host", CloseCode::Unreachable);
         self.desk.meters.session_ended();
     }
 }

@@ -15,6 +15,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
+use tracing::Instrument as _;
+
 use crate::{bus::VfioBus, function::VfioFunction};
 
 /// Longest that giving a device back may hold up a stop; the broker's grace period ends the claim without it.
@@ -94,7 +96,9 @@ impl Served {
             .name(format!("dev-{}", order.name))
             .spawn(move || {
                 // The client's handle does not leave the thread, and who uses it need not.
-                LocalSet::new().block_on(&runtime, serve(thread_order, thread_stop, answer));
+                let span = tracing::info_span!("device", name = thread_order.name);
+                let serving = serve(thread_order, thread_stop, answer).instrument(span);
+                LocalSet::new().block_on(&runtime, serving);
                 // Whoever waits may have gone.
                 let _ = end.send(());
                 drop(running);
@@ -189,8 +193,8 @@ async fn run(
     let session = device.session().clone();
     let bus = VfioBus::default();
     let (drive, lease) = function.into_parts(bus.clone());
-    let driver = spawn_local(drive);
-    let deferred = spawn_local(bus.clone().run());
+    let driver = spawn_local(drive.in_current_span());
+    let deferred = spawn_local(bus.clone().run().in_current_span());
 
     let mut goodbye = "detached".to_owned();
     match session.opened().await {

@@ -92,7 +92,8 @@ pub struct Host {
     /// Reverse items that the agent has taken.
     taken: u64,
     beat: u64,
-    closed: bool,
+    /// With which code it was closed, by whichever side.
+    closed: Option<CloseCode>,
 }
 
 /// The first frame of a stream, read: who opens what.
@@ -184,7 +185,7 @@ impl Host {
             outgoing: VecDeque::from([frame.encode()]),
             taken: 0,
             beat: 0,
-            closed: false,
+            closed: None,
         })
     }
 
@@ -195,6 +196,11 @@ impl Host {
 
     /// True when the agent has closed the session, or broken the protocol.
     pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// With which code it was closed: this side's, or normally when the agent closed it.
+    pub fn closed_with(&self) -> Option<CloseCode> {
         self.closed
     }
 
@@ -214,10 +220,10 @@ impl Host {
 
     /// Ends the session: a last frame says why, and nothing more is executed.
     pub fn close(&mut self, code: CloseCode, message: String) {
-        if !self.closed {
+        if !self.is_closed() {
             self.queue.clear();
             self.flush();
-            self.closed = true;
+            self.closed = Some(code);
             self.outgoing
                 .push_back(close_frame(self.header(), code, message));
         }
@@ -300,14 +306,14 @@ impl Host {
 
     /// The device writes guest memory. `generation`: in which the transfer began; of an old one nothing is sent.
     pub fn dma_write(&mut self, generation: u64, address: u64, data: Bytes) {
-        if !self.closed {
+        if !self.is_closed() {
             self.outbound.dma_write(generation, address, data);
         }
     }
 
     /// The device reads guest memory: [`Work::DmaRead`] with this tag follows, unless the function is reset before.
     pub fn dma_read(&mut self, generation: u64, address: u64, length: usize, tag: u64) {
-        if self.closed {
+        if self.is_closed() {
             return;
         }
         let items = self.reads.ask(generation, address, length, tag);
@@ -323,14 +329,14 @@ impl Host {
 
     /// The device raises a message-signalled interrupt; it arrives after what was written before.
     pub fn raise(&mut self, generation: u64, vector: Vector) {
-        if !self.closed {
+        if !self.is_closed() {
             self.outbound.raise(generation, vector);
         }
     }
 
     /// The device sets the level of INTx.
     pub fn set_intx(&mut self, level: bool) {
-        if !self.closed {
+        if !self.is_closed() {
             self.outbound.set_intx(level);
         }
     }
@@ -383,7 +389,7 @@ impl Host {
     fn should_acknowledge(&self) -> bool {
         let idle = self.queue.is_empty() && self.current.is_none();
         let starved = self.posted.limit() - self.told_posted >= POSTED_WINDOW / 2;
-        !self.closed && ((idle && self.applied > self.told) || starved)
+        !self.is_closed() && ((idle && self.applied > self.told) || starved)
     }
 
     fn answer(&mut self, status: Status, data: &[u8]) {
@@ -402,7 +408,7 @@ impl Host {
 
     /// Moves what may go into the batch.
     fn fill(&mut self) {
-        while !self.closed
+        while !self.is_closed()
             && self.outgoing.is_empty()
             && let Some(item) = self
                 .outbound
@@ -458,7 +464,7 @@ impl Host {
     }
 
     fn take_frame(&mut self, bytes: Bytes) -> Result<(), Violation> {
-        if self.closed {
+        if self.is_closed() {
             return Ok(());
         }
         let frame = Frame::decode(bytes)?;
@@ -476,7 +482,7 @@ impl Host {
                 check_counts(&frame.header, &counts)?;
             }
             Body::Close(_) => {
-                self.closed = true;
+                self.closed = Some(CloseCode::Normal);
                 self.queue.clear();
             }
             Body::Open(_) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use potemkin_proto::v1::DeviceState;
+use potemkin_proto::v1::{CloseCode, DeviceState};
 
 use super::super::*;
 use super::world::*;
@@ -345,14 +345,22 @@ fn the_hosts_word_that_a_session_ended_ends_it() {
     let mut world = World::new();
     let conn = world.host(&["edu-0"]);
     let session = world.attach(conn, "edu-0");
-    world
-        .core
-        .ended_by_host(world.now, &name(OTHER_HOST), session.id, "lies");
+    world.core.ended_by_host(
+        world.now,
+        &name(OTHER_HOST),
+        session.id,
+        CloseCode::Normal,
+        "lies",
+    );
     world.settle();
     assert_eq!(world.state("edu-0"), DeviceState::Attached);
-    world
-        .core
-        .ended_by_host(world.now, &name(HOST), session.id, "device gone");
+    world.core.ended_by_host(
+        world.now,
+        &name(HOST),
+        session.id,
+        CloseCode::Unreachable,
+        "device gone",
+    );
     world.settle();
     assert_eq!(world.state("edu-0"), DeviceState::Free);
 }

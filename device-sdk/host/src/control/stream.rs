@@ -118,6 +118,7 @@ impl Registered {
                 let ended = SessionEnded {
                     session_id: report.session.to_bytes().to_vec().into(),
                     reason: report.reason,
+                    code: report.code.into(),
                 };
                 self.send(host_message::Kind::SessionEnded(ended)).await
             }
