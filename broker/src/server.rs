@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use potemkin_proto::v1::control_server::ControlServer;
 use potemkin_service::config::{BadValue, TlsSection};
 use potemkin_service::metrics::{MetricsError, MetricsServer};
 use potemkin_service::reload::CertificateWatch;
@@ -107,7 +106,7 @@ pub async fn run<T>(
         shutdown.await;
         tracing::info!("broker stops");
         // First, so that who watches us looks elsewhere before anything is closed.
-        not_serving(&health).await;
+        tell_health(&health, ServingStatus::NotServing).await;
         broker.stop();
         // Bounded, as callers need not read.
         let _ =
@@ -221,14 +220,14 @@ const fn queue_bytes(config: &Config) -> usize {
         .saturating_add(2 * MAX_FRAME_BYTES)
 }
 
-/// Says so for the control service and for the broker as a whole.
-async fn not_serving(health: &HealthReporter) {
-    health
-        .set_not_serving::<ControlServer<ControlService>>()
-        .await;
-    health
-        .set_service_status("", ServingStatus::NotServing)
-        .await;
+/// Whose health is told: the broker's as a whole, and each service's. They live and end together.
+const HEALTH_OF: [&str; 3] = ["", "potemkin.v1.Control", "potemkin.v1.Data"];
+
+/// Says the same of all of [`HEALTH_OF`].
+async fn tell_health(health: &HealthReporter, status: ServingStatus) {
+    for service in HEALTH_OF {
+        health.set_service_status(service, status).await;
+    }
 }
 
 async fn routes(
@@ -236,16 +235,20 @@ async fn routes(
     broker: &Arc<Broker>,
 ) -> Result<(Routes, HealthReporter), RunError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ControlServer<ControlService>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(potemkin_proto::DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    tell_health(&health, ServingStatus::Serving).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(potemkin_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let service = ControlService {
         broker: broker.clone(),
         hello_timeout: config.sessions.open_timeout.0,
     };
-    let routes = Routes::new(health_service).add_service(reflection);
+    // Older tools ask for v1alpha alone.
+    let routes = Routes::new(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
     let routes = control::add_to(routes, service, config.limits.hello_bytes);
     Ok((routes, health))
 }

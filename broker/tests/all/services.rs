@@ -84,7 +84,7 @@ async fn health_says_serving() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     let broker = Broker::start("");
     let mut health = HealthClient::new(broker.channel("operator").await);
-    for service in ["", "potemkin.v1.Control"] {
+    for service in ["", "potemkin.v1.Control", "potemkin.v1.Data"] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
@@ -99,7 +99,7 @@ async fn health_says_not_serving_before_the_connections_of_a_broker_that_stops_a
     let mut broker = Broker::start("");
     let mut health = HealthClient::new(broker.channel("operator").await);
     let mut watches = Vec::new();
-    for service in ["", "potemkin.v1.Control"] {
+    for service in ["", "potemkin.v1.Control", "potemkin.v1.Data"] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
@@ -119,36 +119,47 @@ async fn health_says_not_serving_before_the_connections_of_a_broker_that_stops_a
     in_time(stopping).await.unwrap();
 }
 
+/// Asks one version of the reflection service, which is a module of tonic_reflection, for the services.
+macro_rules! services_by_reflection {
+    ($version:ident) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+        let broker = Broker::start("");
+        let mut client = ServerReflectionClient::new(broker.channel("operator").await);
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut answers = client
+            .server_reflection_info(tokio_stream::once(request))
+            .await
+            .unwrap()
+            .into_inner();
+        let answer = in_time(answers.message()).await.unwrap().unwrap();
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+            panic!("not a list: {answer:?}");
+        };
+        list.service.into_iter().map(|s| s.name).collect::<Vec<_>>()
+    }};
+}
+
 #[tokio::test]
-async fn reflection_knows_the_services() {
-    use tonic_reflection::pb::v1::ServerReflectionRequest;
-    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-    let broker = Broker::start("");
-    let mut client = ServerReflectionClient::new(broker.channel("operator").await);
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let mut answers = client
-        .server_reflection_info(tokio_stream::once(request))
-        .await
-        .unwrap()
-        .into_inner();
-    let answer = in_time(answers.message()).await.unwrap().unwrap();
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        panic!("not a list: {answer:?}");
-    };
-    let names: Vec<_> = list.service.into_iter().map(|s| s.name).collect();
-    for name in [
-        "potemkin.v1.Control",
-        "potemkin.v1.Data",
-        "grpc.health.v1.Health",
+async fn reflection_of_both_versions_knows_the_services() {
+    for names in [
+        services_by_reflection!(v1),
+        services_by_reflection!(v1alpha),
     ] {
-        assert!(
-            names.iter().any(|n| n == name),
-            "{name} is not in {names:?}"
-        );
+        for name in [
+            "potemkin.v1.Control",
+            "potemkin.v1.Data",
+            "grpc.health.v1.Health",
+        ] {
+            assert!(
+                names.iter().any(|n| n == name),
+                "{name} is not in {names:?}"
+            );
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! problem is told without the field's name.
 
 use potemkin_front_core::Target;
-use potemkin_service::selector::Selector;
+use potemkin_service::selector::{self, Selector};
 
 /// Most devices of one agent; each has a thread.
 pub(crate) const MAX_DEVICES: usize = 256;
@@ -23,12 +23,19 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Exactly one of the two says which device.
+/// Exactly one of the two says which device, and the broker can have one of that id or class.
 pub(crate) fn target(device: Option<&str>, selector: Option<&str>) -> Result<Target, String> {
     match (device, selector) {
-        (Some(device), None) => Ok(Target::Device(device.to_owned())),
+        (Some(device), None) => {
+            selector::check_name(device).map_err(|e| e.to_string())?;
+            Ok(Target::Device(device.to_owned()))
+        }
         (None, Some(text)) => {
             let selector: Selector = text.parse().map_err(|e| format!("{e}"))?;
+            // Without a class any is meant.
+            if !selector.class.is_empty() {
+                selector::check_name(&selector.class).map_err(|e| format!("class: {e}"))?;
+            }
             Ok(Target::Selector {
                 class: selector.class,
                 labels: selector.labels.into_iter().collect(),

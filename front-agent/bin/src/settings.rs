@@ -232,6 +232,7 @@ impl DeviceSection {
     /// The key to blame for which device it is.
     fn target_key(&self, index: usize) -> String {
         match (&self.device, &self.selector) {
+            (Some(_), None) => format!("devices[{index}].device"),
             (None, Some(_)) => format!("devices[{index}].selector"),
             _ => format!("devices[{index}]"),
         }

@@ -94,6 +94,31 @@ fn selector_that_is_none_is_refused_with_its_line() {
 }
 
 #[test]
+fn device_id_that_no_broker_has_is_refused_with_its_line() {
+    for id in ["", "Edu-0", "edu_0"] {
+        let refused = said(&device("a", "a.sock").replace("edu-0", id)).unwrap_err();
+
+        let expected = format!("front.toml:8:10: `devices[0].device`: `{id}`: use 1 to 63 ");
+        assert!(refused.starts_with(&expected), "{refused}");
+    }
+}
+
+#[test]
+fn empty_selector_and_class_that_no_broker_has_are_refused_with_their_line() {
+    for selector in ["", "class=EDU"] {
+        let refused = said(&format!(
+            "[[devices]]\nname = \"a\"\nselector = \"{selector}\"\nsocket = \"a.sock\"\n"
+        ))
+        .unwrap_err();
+
+        assert!(
+            refused.starts_with("front.toml:8:12: `devices[0].selector`: "),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn deadline_out_of_range_is_refused_with_its_line() {
     assert_eq!(
         said("[session]\ndeadline = \"9s\"\n").unwrap_err(),

@@ -21,7 +21,8 @@ use potemkin_session::{
     ids::{AttachNumber, Epoch, Incarnation, Path, SessionId},
 };
 use potemkin_transport::{
-    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel, status_words,
+    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel, lost_connection,
+    status_words,
 };
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
@@ -114,6 +115,16 @@ pub enum AttachError {
         #[source]
         source: Box<TransportError>,
     },
+    /// The connection went before the broker answered.
+    #[error("broker {address}: {what}: {reason}")]
+    Lost {
+        /// Its address.
+        address: SocketAddr,
+        /// What was asked.
+        what: String,
+        /// What became of the connection, and what to look at.
+        reason: String,
+    },
     /// The broker said no.
     #[error("broker {address}: {what}: {}: {message}", code_name(*code))]
     Refused {
@@ -175,6 +186,8 @@ impl AttachError {
             Self::BadReply { .. } | Self::BadDescriptor { .. } => false,
             // The control plane has worked with the same certificates just before the stream.
             Self::Resolve { .. } | Self::Stream { .. } | Self::NotAccepted(_) => true,
+            // A certificate that the broker refuses now it may accept once it knows our authority.
+            Self::Lost { .. } => true,
         }
     }
 }
@@ -294,7 +307,7 @@ impl Broker {
             .client
             .attach(bounded(request))
             .await
-            .map_err(|status| self.refused(format!("attach {target}"), &status))?
+            .map_err(|status| self.failed(format!("attach {target}"), &status))?
             .into_inner();
         self.parse(reply)
     }
@@ -310,13 +323,21 @@ impl Broker {
         self.client
             .detach(bounded(request))
             .await
-            .map_err(|status| self.refused(format!("detach session {session}"), &status))?;
+            .map_err(|status| self.failed(format!("detach session {session}"), &status))?;
         Ok(())
     }
 
-    fn refused(&self, what: String, status: &Status) -> AttachError {
+    fn failed(&self, what: String, status: &Status) -> AttachError {
+        let address = self.address;
+        if let Some(reason) = lost_connection(status) {
+            return AttachError::Lost {
+                address,
+                what,
+                reason,
+            };
+        }
         AttachError::Refused {
-            address: self.address,
+            address,
             what,
             code: status.code(),
             message: status_words(status),

@@ -46,6 +46,37 @@ pub const LABELS_MAX: usize = 32;
 /// The longest key or value, in bytes.
 pub const LABEL_BYTES_MAX: usize = 63;
 
+/// The longest device id or class, in bytes.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Why a text is no device id and no class.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{}`: use 1 to {NAME_BYTES_MAX} characters of [a-z0-9.-], with a letter or digit at either end",
+    text.escape_default()
+)]
+pub struct BadName {
+    text: String,
+}
+
+/// Checks what may be a device's id or class by the rules of the control plane (`DeviceOffer` in the schema): no broker has
+/// a device of another.
+pub fn check_name(text: &str) -> Result<(), BadName> {
+    let outer = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let sound = bytes.len() <= NAME_BYTES_MAX
+        && bytes.first().is_some_and(outer)
+        && bytes.last().is_some_and(outer)
+        && bytes.iter().all(|c| outer(c) || matches!(c, b'.' | b'-'));
+    if sound {
+        Ok(())
+    } else {
+        Err(BadName {
+            text: text.to_owned(),
+        })
+    }
+}
+
 /// The key that is the class and no label.
 const CLASS: &str = "class";
 
@@ -105,6 +136,25 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn names_of_the_alphabet_are_taken_and_others_refused() {
+        for name in ["a", "0", "edu-0", "rack1.edu-0", &"x".repeat(63)] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in [
+            "",
+            "-",
+            "edu-",
+            ".edu",
+            "Edu",
+            "edu_0",
+            "é",
+            &"x".repeat(64),
+        ] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn class_and_labels_are_told_apart() {

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::grpc::{MAX_HEADER_BYTES, connect_tls, reason};
+use crate::grpc::{MAX_HEADER_BYTES, connect_tls, is_lost, reason};
 use crate::options::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::{DialOptions, IdentityPattern, TlsMaterial, TransportError, TransportKind};
 
@@ -64,6 +64,23 @@ pub fn status_words(status: &Status) -> String {
     }
 }
 
+/// What to look at where a connection goes before it was of use: TLS 1.3 lets the client finish before the server has judged its
+/// certificate, and a refusal may be lost with the connection.
+const REFUSED_AFTERWARDS: &str = "if this happens each time, the peer may not accept our certificate: is it signed by an authority in the peer's `tls.ca`?";
+
+/// What became of a call whose connection went: the status was then made at this end, and says nothing of the peer's. `None`
+/// if the connection is not to blame.
+#[must_use]
+pub fn lost_connection(status: &Status) -> Option<String> {
+    let lost = status.source().is_some_and(is_lost);
+    lost.then(|| {
+        format!(
+            "the connection was lost: {} ({REFUSED_AFTERWARDS})",
+            status_words(status)
+        )
+    })
+}
+
 fn endpoint(addr: SocketAddr, options: &DialOptions) -> Result<Endpoint, tonic::transport::Error> {
     // TLS is the connector's business: tonic refuses the scheme https when it does none itself.
     let mut endpoint = Endpoint::from_shared(format!("http://{addr}"))?
@@ -92,11 +109,27 @@ fn unusable(peer: SocketAddr, error: tonic::transport::Error) -> TransportError 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
     fn status_of_a_peer_is_told_as_it_came() {
         assert_eq!(status_words(&Status::not_found("no device")), "no device");
+    }
+
+    #[test]
+    fn only_a_status_of_a_broken_connection_is_a_lost_one() {
+        let mut broken = Status::unavailable("transport error");
+        broken.set_source(Arc::new(std::io::Error::other("connection reset")));
+        let mut late = Status::cancelled("Timeout expired");
+        late.set_source(Arc::new(std::fmt::Error));
+
+        let told = lost_connection(&broken).unwrap();
+        assert!(told.contains("connection reset"), "{told}");
+        assert!(told.contains("`tls.ca`"), "{told}");
+        assert_eq!(lost_connection(&late), None);
+        assert_eq!(lost_connection(&Status::not_found("no device")), None);
     }
 
     #[test]

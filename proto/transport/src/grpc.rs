@@ -13,7 +13,7 @@ mod tls;
 pub(crate) use accept::{Accepted, serve};
 pub(crate) use body::GrpcSender;
 pub(crate) use dial::GrpcConnection;
-pub(crate) use error::reason;
+pub(crate) use error::{is_lost, reason};
 pub(crate) use receiver::GrpcReceiver;
 pub(crate) use tls::connect_tls;
 

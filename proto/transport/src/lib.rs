@@ -33,7 +33,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use connection::{Connection, Dialer};
-pub use control::{control_channel, status_words};
+pub use control::{control_channel, lost_connection, status_words};
 pub use error::TransportError;
 pub use identity::{Identity, IdentityError, IdentityPattern, MAX_IDENTITY_BYTES, Role};
 pub use listen::{Listener, SessionHandler, listen};

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use potemkin_service::Shutdown;
 use potemkin_session::ids::Incarnation;
 use potemkin_transport::{
-    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel, status_words,
+    DialOptions, IdentityPattern, TlsMaterial, TransportError, control_channel, lost_connection,
+    status_words,
 };
 use tokio::net::lookup_host;
 use tokio::sync::broadcast;
@@ -70,6 +71,8 @@ enum ControlError {
     },
     #[error(transparent)]
     Transport(#[from] TransportError),
+    #[error("broker: {0}")]
+    Lost(String),
     #[error("broker: {}: {}", .0.code(), status_words(.0))]
     Status(tonic::Status),
     #[error("broker: {field}: {problem}")]
@@ -86,7 +89,10 @@ enum ControlError {
 /// Not as its source: it would be told twice.
 impl From<tonic::Status> for ControlError {
     fn from(status: tonic::Status) -> Self {
-        Self::Status(status)
+        match lost_connection(&status) {
+            Some(reason) => Self::Lost(reason),
+            None => Self::Status(status),
+        }
     }
 }
 

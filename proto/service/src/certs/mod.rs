@@ -78,7 +78,11 @@ pub enum CertsError {
         source: IdentityError,
     },
     /// The file exists, and was not to be replaced.
-    #[error("{} exists: choose another folder or name, or pass --force to replace it", path.display())]
+    #[error(
+        "{} exists: `potemkin certs issue` adds a certificate of another name to an authority; for a new authority choose another \
+         folder; --force replaces what is there",
+        path.display()
+    )]
     Exists {
         /// The file.
         path: PathBuf,

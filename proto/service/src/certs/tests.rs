@@ -121,7 +121,9 @@ fn dev_refuses_to_replace_and_leaves_the_old_set_whole() {
     let error = write_dev(folder.path(), &DevOptions::default()).unwrap_err();
 
     assert!(matches!(error, CertsError::Exists { .. }), "{error}");
-    assert!(error.to_string().contains("operator.key exists"));
+    let text = error.to_string();
+    assert!(text.contains("operator.key exists"), "{text}");
+    assert!(text.contains("`potemkin certs issue`"), "{text}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

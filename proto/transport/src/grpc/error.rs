@@ -37,6 +37,14 @@ pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     }
 }
 
+/// Whether the connection broke, and not merely one of its streams.
+pub(crate) fn is_lost(error: &(dyn Error + 'static)) -> bool {
+    match find::<h2::Error>(error) {
+        Some(h2) => h2.is_io() || h2.is_go_away(),
+        None => find::<std::io::Error>(error).is_some() || find::<hyper::Error>(error).is_some(),
+    }
+}
+
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }

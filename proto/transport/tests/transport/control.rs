@@ -5,8 +5,8 @@ use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
 use potemkin_transport::{
-    DialOptions, IdentityPattern, Role, TransportError, control_channel, peer_address,
-    peer_identity,
+    DialOptions, IdentityPattern, Role, TransportError, control_channel, lost_connection,
+    peer_address, peer_identity,
 };
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -86,6 +86,28 @@ async fn channel_to_a_server_of_another_role_is_refused() {
         text.contains("expected spiffe://potemkin.dev/host/*"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn call_with_a_certificate_of_a_foreign_ca_is_told_as_a_lost_connection() {
+    for foreign in [Pki::new(), Pki::named("another CA")] {
+        let ours = Pki::new();
+        let server = Server::start(ours.material(BROKER), Echo, health().await, |_| {}).await;
+        let tls = foreign.material_trusting(AGENT, &ours.ca_path());
+        let expect = IdentityPattern::same_domain(tls.identity(), Role::Broker);
+        let channel = control_channel(tls, expect, server.addr, DialOptions::default())
+            .await
+            .unwrap();
+
+        let request = HealthCheckRequest::default();
+        let status = HealthClient::new(channel).check(request).await.unwrap_err();
+
+        let told = lost_connection(&status).unwrap_or_else(|| panic!("{status:?}"));
+        assert!(
+            told.contains("an authority in the peer's `tls.ca`"),
+            "{told}"
+        );
+    }
 }
 
 async fn health() -> Routes {

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use potemkin_proto::v1::control_client::ControlClient;
-use potemkin_transport::{DialOptions, TransportError, control_channel, status_words};
+use potemkin_transport::{
+    DialOptions, TransportError, control_channel, lost_connection, status_words,
+};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -32,6 +34,8 @@ pub(crate) enum BrokerError {
     },
     #[error("the broker at {address} did not answer within {timeout:?}")]
     Timeout { address: String, timeout: Duration },
+    #[error("the broker at {address} has not answered: {reason}")]
+    Lost { address: String, reason: String },
     #[error("the broker says: {}{}", status_words(.status), hint(.status.code()))]
     Status { status: Box<Status> },
 }
@@ -77,9 +81,20 @@ async fn connect_and_call<T>(
     method(ControlClient::new(channel))
         .await
         .map(Response::into_inner)
-        .map_err(|status| BrokerError::Status {
+        .map_err(|status| failed(access, status))
+}
+
+/// A call's failure: the broker's words only if the status is the broker's.
+fn failed(access: &BrokerAccess, status: Status) -> BrokerError {
+    match lost_connection(&status) {
+        Some(reason) => BrokerError::Lost {
+            address: access.address.clone(),
+            reason,
+        },
+        None => BrokerError::Status {
             status: Box::new(status),
-        })
+        },
+    }
 }
 
 /// Tries each address that the name has, and gives the last one's error.
