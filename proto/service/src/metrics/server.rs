@@ -18,13 +18,13 @@ use tokio::time::MissedTickBehavior;
 use crate::Shutdown;
 
 /// Connections served at a time; more wait in the kernel's queue.
-pub(super) const CONNECTIONS_MAX: usize = 16;
+pub(super) const CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request's head.
 pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
 /// From connection to the end of the answer.
 pub(super) const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
 /// Until the head of the request is there.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+const HEAD_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often histograms are compacted, scraped or not.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The wait after a failed accept, as when the process is out of descriptors.

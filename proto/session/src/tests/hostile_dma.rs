@@ -165,19 +165,19 @@ fn an_agents_false_answers_are_refused_by_name() {
     let cases = [
         (
             "DMA read 5: not the oldest",
-            frame(event.clone(), &[EVENT | 3], &[5, 0, 1], &[1]),
+            frame(event, &[EVENT | 3], &[5, 0, 1], &[1]),
         ),
         (
             "unknown status of DMA",
-            frame(event.clone(), &[EVENT | 3], &[0, 99, 0], &[]),
+            frame(event, &[EVENT | 3], &[0, 99, 0], &[]),
         ),
         (
             "a failed DMA read has no data",
-            frame(event.clone(), &[EVENT | 3], &[0, 3, 1], &[1]),
+            frame(event, &[EVENT | 3], &[0, 3, 1], &[1]),
         ),
         (
             "a failure with status ok",
-            frame(event.clone(), &[EVENT | 5], &[1, 0], &[]),
+            frame(event, &[EVENT | 5], &[1, 0], &[]),
         ),
         ("unknown event", frame(event, &[EVENT | 2], &[], &[])),
     ];
