@@ -7,9 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use potemkin_front_core::{Bus, MessageDma};
+use potemkin_front_core::{Bus, MessageDma, Session};
 use potemkin_vfio_server::ClientControl;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::spawn_local};
 
 /// The client, as the device's session sees it. Stays on the device's thread.
 ///
@@ -29,6 +29,10 @@ struct Inner {
     deferred: RefCell<VecDeque<Deferred>>,
     /// Something that was deferred is being carried out.
     busy: Cell<bool>,
+    /// The end of an INTx interrupt is being looked into: by one task, however often a client says so.
+    ending: Cell<bool>,
+    /// And it was ended again since.
+    ended_again: Cell<bool>,
     bell: Notify,
 }
 
@@ -65,6 +69,27 @@ impl VfioBus {
             .deferred
             .borrow_mut()
             .retain(|deferred| matches!(deferred, Deferred::Dma(_)));
+    }
+
+    /// The guest has ended an INTx interrupt. Whether the level is still up is known when the device has done what the guest
+    /// wrote before.
+    pub(crate) fn end_of_intx(&self, session: &Session) {
+        if self.inner.ending.replace(true) {
+            return self.inner.ended_again.set(true);
+        }
+        let (bus, session) = (self.clone(), session.clone());
+        spawn_local(async move {
+            loop {
+                session.settled().await;
+                if let Some(client) = &*bus.inner.client.borrow() {
+                    client.resample_intx();
+                }
+                if !bus.inner.ended_again.take() {
+                    break;
+                }
+            }
+            bus.inner.ending.set(false);
+        });
     }
 
     /// Carries out what is deferred, for ever.

@@ -6,7 +6,6 @@ use potemkin_front_core::{FileMemory, FrontDevice, GuestMemory, Window};
 use potemkin_pci::{BarIndex, Space};
 use potemkin_vfio_server::{ClientControl, DmaWindow, Function, FunctionInfo, Region};
 use potemkin_vfio_user::Errno;
-use tokio::task::spawn_local;
 
 use crate::bus::VfioBus;
 
@@ -105,13 +104,8 @@ impl Function for VfioFunction {
         self.device.unmap_window(address, size);
     }
 
-    /// Whether the level is still up is known when the device has done what the guest wrote before.
-    fn intx_unmasked(&self, control: &ClientControl) {
-        let (session, control) = (self.device.session().clone(), control.clone());
-        spawn_local(async move {
-            session.settled().await;
-            control.resample_intx();
-        });
+    fn intx_unmasked(&self, _: &ClientControl) {
+        self.bus.end_of_intx(self.device.session());
     }
 
     fn connected(&self, control: ClientControl) {

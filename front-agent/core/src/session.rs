@@ -178,7 +178,7 @@ impl Session {
             if state.settled >= last || !state.core.is_live() {
                 return Poll::Ready(());
             }
-            state.settling.push(context.waker().clone());
+            remember(&mut state.settling, context.waker());
             Poll::Pending
         })
         .await;
@@ -316,12 +316,17 @@ impl Drop for Ticket<'_> {
     }
 }
 
+/// Each caller once.
+fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
+    }
+}
+
 impl State {
-    /// Remembers whom to wake when there is credit again, each caller once.
+    /// Remembers whom to wake when there is credit again.
     fn block(&mut self, waker: &Waker) {
-        if !self.blocked.iter().any(|known| known.will_wake(waker)) {
-            self.blocked.push(waker.clone());
-        }
+        remember(&mut self.blocked, waker);
     }
 
     /// Hands what happened to whoever waits for it, up to what the device started itself: that is for the caller, and what comes
