@@ -2,18 +2,11 @@
 
 use std::collections::BTreeMap;
 
-const NAME_BYTES_MAX: usize = 63;
+pub use potemkin_service::selector::BadName;
+pub(crate) use potemkin_service::selector::check_name;
+
 const LABELS_MAX: usize = 32;
 const LABEL_BYTES_MAX: usize = 63;
-
-/// Why a text is no id or class.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?}: use 1 to {NAME_BYTES_MAX} characters of [a-z0-9.-], with a letter or digit at either end"
-)]
-pub struct BadName {
-    text: String,
-}
 
 /// Why labels are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,23 +26,6 @@ pub enum BadLabels {
         /// Which one.
         key: String,
     },
-}
-
-/// Checks an id or a class.
-pub(crate) fn check_name(text: &str) -> Result<(), BadName> {
-    let outer = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let bytes = text.as_bytes();
-    let sound = bytes.len() <= NAME_BYTES_MAX
-        && bytes.first().is_some_and(outer)
-        && bytes.last().is_some_and(outer)
-        && bytes.iter().all(|c| outer(c) || matches!(c, b'.' | b'-'));
-    if sound {
-        Ok(())
-    } else {
-        Err(BadName {
-            text: text.to_owned(),
-        })
-    }
 }
 
 pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), BadLabels> {

@@ -5,10 +5,10 @@
 //! Time is an argument. Whether DMA and interrupts may touch the guest is for whoever takes the events to decide, at the moment of
 //! doing it: the core numbers the DMA generations and tells the host of them.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+mod dma;
+mod types;
+
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 use potemkin_proto::v1::{CloseCode, FrameHeader, SessionAccept, SessionClose, SessionOpen};
@@ -17,129 +17,18 @@ use crate::{
     VERSION,
     access::{
         DmaError, Extent, ForwardEvent, Location, MAX_ACCESS_BYTES, Posting, ReverseItem, Status,
-        Vector,
     },
     batch::{BatchWriter, read_reverse},
-    credit::{Allowance, DMA_READ_WINDOW, DMA_WRITE_WINDOW, Grant, MESSAGE_WINDOW, cost},
+    credit::{Allowance, DMA_WRITE_WINDOW, cost},
     frame::{self, Body, Frame, MAX_BATCH_BYTES, check, check_counts, check_path, header_for},
-    ids::{Incarnation, Path},
+    ids::Incarnation,
     violation::Violation,
 };
-
-/// What a front half is made of.
-#[derive(Debug, Clone)]
-pub struct FrontConfig {
-    /// Session, epoch and attach number.
-    pub path: Path,
-    /// The host process that the attach named.
-    pub host_incarnation: Incarnation,
-    /// How long any access may stay unanswered.
-    pub deadline: Duration,
-}
-
-/// Where the session stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrontState {
-    /// `open` is on its way; accesses wait for credit.
-    Opening,
-    /// The host has accepted.
-    Live,
-    /// The outcome of something was unknown for too long, or the path is lost: reads give all-ones, writes are dropped.
-    Contained,
-    /// Ended on purpose.
-    Closed,
-}
-
-/// What happened to the session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FrontEvent {
-    /// The host accepted; accesses flow.
-    Opened,
-    /// The answer to a non-posted access.
-    Completed {
-        /// Its sequence number, as [`Front::read`] or [`Front::write`] gave it.
-        sequence: u64,
-        /// `Ok` with a read's bytes, or why there are none: the guest gets all-ones.
-        outcome: Result<Bytes, Failure>,
-    },
-    /// The device writes guest memory. To be answered by [`Front::dma_written`], in order.
-    DmaWrite(DmaWrite),
-    /// The device reads guest memory. To be answered by [`Front::answer_dma_read`], in order.
-    DmaRead(DmaRead),
-    /// An MSI or MSI-X vector fired.
-    Interrupt {
-        /// DMA generation in which it was raised.
-        generation: u64,
-        /// Which.
-        vector: Vector,
-    },
-    /// The level of INTx.
-    Intx(bool),
-    /// More credit: a refused access may be tried again.
-    Unblocked,
-    /// The session is contained, and why. Comes once, after the failures of what was outstanding.
-    Contained(String),
-}
-
-/// A DMA write, as the host sent it: nothing in it has been checked against the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DmaWrite {
-    /// Its sequence number in reverse.
-    pub sequence: u64,
-    /// DMA generation in which the transfer began.
-    pub generation: u64,
-    /// Where in the guest's memory, in bytes.
-    pub address: u64,
-    /// What.
-    pub data: Bytes,
-}
-
-/// A DMA read, as the host sent it: nothing in it has been checked against the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DmaRead {
-    /// Names the answer.
-    pub id: u64,
-    /// DMA generation in which the transfer began.
-    pub generation: u64,
-    /// Where in the guest's memory, in bytes.
-    pub address: u64,
-    /// How many bytes.
-    pub length: usize,
-}
-
-/// Why the DMA generation rises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revocation {
-    /// Bus mastering was turned off: the device is told at once.
-    BusMasterOff,
-    /// A window was unmapped: the device is told before the next access, for it learns of other memory by an access only.
-    Unmapped,
-}
-
-/// Why an access has no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The device refused it.
-    #[error("the device refused the access")]
-    Device,
-    /// The session is contained.
-    #[error("the session is contained")]
-    Contained,
-}
-
-/// Why an access was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// No credit now: wait for [`FrontEvent::Unblocked`], at most for the deadline.
-    #[error("no credit")]
-    NoCredit,
-    /// The session is contained or closed.
-    #[error("the session is not live")]
-    NotLive,
-    /// More than 4,096 bytes, or none.
-    #[error("an access has 1 to 4,096 bytes")]
-    Size,
-}
+use dma::{Dma, Due, Intx};
+pub use types::{
+    DmaRead, DmaWrite, Failure, FrontConfig, FrontCounters, FrontEvent, FrontState, Refused,
+    Revocation,
+};
 
 #[derive(Debug)]
 struct Outstanding {
@@ -153,119 +42,6 @@ struct Outstanding {
 struct Flight {
     last_sequence: u64,
     deadline: Instant,
-}
-
-/// Counters of a session, for operators and tests.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct FrontCounters {
-    /// Frames sent, with or without a batch.
-    pub frames_sent: u64,
-    /// Frames received.
-    pub frames_received: u64,
-    /// Times that something waited for an answer: non-posted accesses sent while none was outstanding.
-    pub round_trips: u64,
-    /// Encoded bytes sent.
-    pub bytes_sent: u64,
-    /// Encoded bytes received.
-    pub bytes_received: u64,
-}
-
-/// What has to go before the next access, as soon as there is credit. Several of a kind are one.
-#[derive(Debug, Default)]
-struct Due {
-    reset: bool,
-    bus_master_off: bool,
-    unmapped: bool,
-    /// The first DMA write that failed, of those not reported.
-    failed_write: Option<(u64, DmaError)>,
-}
-
-impl Due {
-    /// What the host must hear of soon, whether or not an access follows.
-    fn is_urgent(&self) -> bool {
-        self.reset || self.bus_master_off || self.failed_write.is_some()
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.is_urgent() && !self.unmapped
-    }
-}
-
-/// The level of INTx.
-#[derive(Debug, Default)]
-struct Intx {
-    /// As the host sent it.
-    level: bool,
-    /// Until this item is acknowledged what comes is of the time before a reset; `u64::MAX` while that has no number.
-    reset: Option<u64>,
-}
-
-/// What the device started itself.
-#[derive(Debug)]
-struct Dma {
-    generation: u64,
-    writes: Grant,
-    told_limit: u64,
-    /// Reads that are not answered.
-    reads: Grant,
-    /// Interrupts since the last acknowledgement was sent.
-    interrupts: u32,
-    /// Something came that the host keeps until it is acknowledged.
-    acknowledge: bool,
-}
-
-impl Dma {
-    fn new() -> Self {
-        Self {
-            generation: 0,
-            writes: Grant::new(DMA_WRITE_WINDOW),
-            told_limit: DMA_WRITE_WINDOW,
-            reads: Grant::new(DMA_READ_WINDOW),
-            interrupts: 0,
-            acknowledge: false,
-        }
-    }
-
-    /// The host may wait for an acknowledgement, or for credit.
-    fn has_news(&self) -> bool {
-        self.acknowledge || self.writes.limit() - self.told_limit >= DMA_WRITE_WINDOW / 4
-    }
-
-    /// All news goes with a header.
-    fn told(&mut self) {
-        self.told_limit = self.writes.limit();
-        self.interrupts = 0;
-        self.acknowledge = false;
-    }
-
-    /// Checks what came against its bounds.
-    fn receive(&mut self, item: &ReverseItem) -> Result<(), Violation> {
-        let (class, grant, cost) = match item {
-            ReverseItem::Completion { .. } => return Ok(()),
-            ReverseItem::DmaWrite { data, .. } => ("dma_write", &mut self.writes, cost(data.len())),
-            ReverseItem::DmaRead { length, .. } => ("dma_read", &mut self.reads, cost(*length)),
-            ReverseItem::Msi { .. } | ReverseItem::Intx(_) => return self.interrupt(),
-        };
-        let limit = grant.limit();
-        grant
-            .receive(cost)
-            .map_err(|used| Violation::Credit { class, used, limit })?;
-        self.acknowledge = true;
-        Ok(())
-    }
-
-    fn interrupt(&mut self) -> Result<(), Violation> {
-        self.acknowledge = true;
-        self.interrupts += 1;
-        if self.interrupts > MESSAGE_WINDOW {
-            return Err(Violation::Credit {
-                class: "interrupts",
-                used: self.interrupts.into(),
-                limit: MESSAGE_WINDOW.into(),
-            });
-        }
-        Ok(())
-    }
 }
 
 /// The front half of a session.
