@@ -274,6 +274,7 @@ impl Session {
             drop(state);
             match result {
                 Err(Refused::NotLive | Refused::Size) => Poll::Ready(Err(Failure::Contained)),
+                Err(Refused::Resetting) => Poll::Ready(Err(Failure::Resetting)),
                 Err(Refused::NoCredit) => {
                     self.kick();
                     Poll::Pending

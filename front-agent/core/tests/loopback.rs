@@ -297,6 +297,8 @@ async fn a_reset_reaches_the_device_in_order() {
         "decode is off again"
     );
     enable_memory(&rig.device).await;
+    assert_eq!(read_u32(&rig.device, 0).await, u32::MAX, "not confirmed");
+    rig.device.session().settled().await;
 
     assert_eq!(read_u32(&rig.device, 0).await, 0);
 }

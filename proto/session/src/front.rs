@@ -24,7 +24,7 @@ use crate::{
     ids::Incarnation,
     violation::Violation,
 };
-use dma::{Dma, Due, Intx};
+use dma::{Dma, Due};
 pub use types::{
     DmaRead, DmaWrite, Failure, FrontConfig, FrontCounters, FrontEvent, FrontState, Refused,
     Revocation,
@@ -71,7 +71,10 @@ pub struct Front {
     beat: u64,
     dma: Dma,
     due: Due,
-    intx: Intx,
+    /// Until this item is acknowledged a reset is not confirmed; `u64::MAX` while it has no number.
+    resetting: Option<u64>,
+    /// The level of INTx, as the host sent it.
+    intx: bool,
     open_deadline: Option<Instant>,
     events: VecDeque<FrontEvent>,
     counters: FrontCounters,
@@ -100,7 +103,8 @@ impl Front {
             beat: 0,
             dma: Dma::new(),
             due: Due::default(),
-            intx: Intx::default(),
+            resetting: None,
+            intx: false,
             open_deadline,
             events: VecDeque::new(),
             counters: FrontCounters::default(),
@@ -132,11 +136,15 @@ impl Front {
         self.counters
     }
 
-    /// Takes a read. It travels behind all earlier writes, in one frame with those not yet sent.
+    /// Takes a read. It travels behind all earlier writes, in one frame with those not yet sent. None is taken while a reset is not
+    /// confirmed: a function that resets does not answer, however long it takes.
     ///
     /// # Errors
     /// When it was not taken; nothing has changed then.
     pub fn read(&mut self, now: Instant, at: Location, extent: Extent) -> Result<u64, Refused> {
+        if self.accepts() && self.resetting.is_some() {
+            return Err(Refused::Resetting);
+        }
         let bytes = self.admit(now, at, extent)?;
         if !self.non_posted.take(cost(bytes)) {
             return Err(self.block());
@@ -182,7 +190,7 @@ impl Front {
     pub fn reset(&mut self, now: Instant) -> u64 {
         self.dma.generation += 1;
         self.due.reset = self.accepts();
-        self.intx.reset = Some(u64::MAX);
+        self.resetting = self.accepts().then_some(u64::MAX);
         self.append_due(now);
         self.dma.generation
     }
@@ -358,7 +366,7 @@ impl Front {
                 return;
             }
             if self.due.reset {
-                self.intx.reset = Some(self.next_sequence - 1);
+                self.resetting = Some(self.next_sequence - 1);
             }
             (self.due.reset, self.due.bus_master_off, self.due.unmapped) = (false, false, false);
         }
@@ -521,6 +529,7 @@ impl Front {
             events,
             next_reverse,
             dma,
+            resetting,
             intx,
             ..
         } = self;
@@ -557,8 +566,9 @@ impl Front {
                     FrontEvent::Interrupt { generation, vector }
                 }
                 ReverseItem::Intx(level) => {
-                    intx.level = level;
-                    if intx.reset.is_some() {
+                    *intx = level;
+                    // Of the time before.
+                    if resetting.is_some() {
                         *next_reverse += 1;
                         return Ok(());
                     }
@@ -602,12 +612,11 @@ impl Front {
     /// item at a time must not be able to hold a vCPU for longer.
     fn land(&mut self) {
         if self
-            .intx
-            .reset
+            .resetting
             .is_some_and(|reset| reset <= self.acknowledged)
         {
-            self.intx.reset = None;
-            if self.intx.level {
+            self.resetting = None;
+            if self.intx {
                 self.events.push_back(FrontEvent::Intx(true));
             }
         }

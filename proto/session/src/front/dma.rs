@@ -27,15 +27,6 @@ impl Due {
     }
 }
 
-/// The level of INTx.
-#[derive(Debug, Default)]
-pub(super) struct Intx {
-    /// As the host sent it.
-    pub(super) level: bool,
-    /// Until this item is acknowledged what comes is of the time before a reset; `u64::MAX` while that has no number.
-    pub(super) reset: Option<u64>,
-}
-
 /// What the device started itself.
 #[derive(Debug)]
 pub(super) struct Dma {

@@ -107,6 +107,9 @@ pub enum Failure {
     /// The device refused it.
     #[error("the device refused the access")]
     Device,
+    /// The function was reset, and the host has not confirmed it.
+    #[error("the function resets")]
+    Resetting,
     /// The session is contained.
     #[error("the session is contained")]
     Contained,
@@ -118,6 +121,9 @@ pub enum Refused {
     /// No credit now: wait for [`FrontEvent::Unblocked`], at most for the deadline.
     #[error("no credit")]
     NoCredit,
+    /// A read, and the function was reset without the host's confirmation so far.
+    #[error("the function resets")]
+    Resetting,
     /// The session is contained or closed.
     #[error("the session is not live")]
     NotLive,

@@ -193,13 +193,36 @@ fn a_reset_without_credit_goes_before_the_next_access() {
         pair.write(0, 0);
     }
     pair.front.reset(pair.now);
-    let refused = pair.front.read(pair.now, at(0), Extent::Single);
+    let refused = pair
+        .front
+        .write(pair.now, at(0), Extent::Single, Posting::NonPosted, &[0; 4]);
     assert_eq!(refused, Err(Refused::NoCredit), "nothing passes the reset");
 
     assert_eq!(pair.settle(), [FrontEvent::Unblocked]);
 
     assert_eq!(pair.resets, 1);
     pair.front.read(pair.now, at(0), Extent::Single).unwrap();
+}
+
+#[test]
+fn reads_find_nothing_until_the_host_has_confirmed_a_reset() {
+    let mut pair = Pair::live();
+    let before = pair.front.read(pair.now, at(0), Extent::Single).unwrap();
+    pair.front.reset(pair.now);
+    let resetting = |pair: &mut Pair| pair.front.read(pair.now, at(0), Extent::Single);
+    assert_eq!(resetting(&mut pair), Err(Refused::Resetting));
+    let frames = pair.sent();
+    assert_eq!(resetting(&mut pair), Err(Refused::Resetting));
+
+    for answer in pair.deliver(frames) {
+        pair.front.handle_frame(answer).unwrap();
+    }
+
+    assert_eq!(
+        pair.front.poll_event(),
+        Some(completed(before, &[0, 1, 2, 3]))
+    );
+    assert!(resetting(&mut pair).is_ok());
 }
 
 #[test]
