@@ -5,7 +5,7 @@ use std::error::Error;
 
 use potemkin_sdk::Device;
 
-use crate::{Edu, Scratch};
+use crate::{Edu, Scratch, Uart};
 
 /// A kind of device.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,20 @@ pub const KINDS: &[Kind] = &[
         build: |options| {
             let size = options.integer("size")?.unwrap_or(Scratch::DEFAULT_SIZE);
             Ok(Box::new(Scratch::new(size).map_err(Problem::broken)?))
+        },
+    },
+    Kind {
+        name: "uart",
+        summary: "a 16550A serial port at fixed ports, a platform function (for embedded agents)",
+        options: &["port", "line", "output"],
+        build: |options| {
+            let port = options.integer("port")?.unwrap_or(Uart::DEFAULT_PORT);
+            let line = options.small("line")?.unwrap_or(Uart::DEFAULT_LINE);
+            let uart = Uart::new(port, line).map_err(Problem::broken)?;
+            Ok(Box::new(match options.text("output")? {
+                Some(path) => uart.output(path.as_ref()).map_err(Problem::broken)?,
+                None => uart,
+            }))
         },
     },
 ];
@@ -94,6 +108,21 @@ impl Options {
             Some(OptionValue::Integer(value)) => u64::try_from(value)
                 .map(Some)
                 .map_err(|_| Problem::Type { option, expected }),
+            Some(_) => Err(Problem::Type { option, expected }),
+        }
+    }
+
+    fn small(&mut self, option: &'static str) -> Result<Option<u32>, Problem> {
+        let expected = "a number, 0 to 4294967295";
+        let value = self.integer(option)?.map(u32::try_from).transpose();
+        value.map_err(|_| Problem::Type { option, expected })
+    }
+
+    fn text(&mut self, option: &'static str) -> Result<Option<String>, Problem> {
+        let expected = "a text";
+        match self.0.remove(option) {
+            None => Ok(None),
+            Some(OptionValue::Text(value)) => Ok(Some(value)),
             Some(_) => Err(Problem::Type { option, expected }),
         }
     }

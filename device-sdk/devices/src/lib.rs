@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod edu;
 pub mod scratch;
+pub mod uart;
 
 pub use catalog::{CatalogError, OptionValue, Options};
 pub use edu::Edu;
 pub use scratch::Scratch;
+pub use uart::Uart;

@@ -4,7 +4,9 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use metrics::gauge;
-use potemkin_sdk::{BlockMode, Descriptor, Device, DeviceHandle, DmaError, Register, ResetKind};
+use potemkin_sdk::{
+    BlockMode, Descriptor, Device, DeviceHandle, DmaError, Register, ResetKind, Space,
+};
 use potemkin_session::access::{Access, Extent, MAX_ACCESS_BYTES, Operation, Payload, Status};
 
 /// A device that may have failed.
@@ -186,13 +188,8 @@ struct SpaceBytes([u64; 8]);
 
 impl SpaceBytes {
     fn of(descriptor: &Descriptor) -> Self {
-        let mut sizes = [0; 8];
-        for (index, bar) in descriptor.bars() {
-            sizes[index.as_usize()] = bar.size;
-        }
-        sizes[6] = descriptor.rom().map_or(0, |rom| rom.len() as u64);
-        sizes[7] = descriptor.config_image().len() as u64;
-        Self(sizes)
+        let codes = [0, 1, 2, 3, 4, 5, 6, 7].map(Space::from_code);
+        Self(codes.map(|space| space.map_or(0, |space| descriptor.space_size(space))))
     }
 
     fn hold(&self, access: &Access) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use potemkin_pci::{BarIndex, Descriptor, Space, Width};
+use potemkin_pci::{BarIndex, Space, Width};
 
 use crate::hosting::{HostEnd, Wake};
 use crate::{AccessError, BlockMode, Device, DeviceHandle, Register, ResetKind};
@@ -310,7 +310,7 @@ impl<D: Device> Harness<D> {
     }
 
     fn check(&self, at: Register, count: usize, mode: BlockMode) {
-        let size = space_bytes(self.device.descriptor(), at.space);
+        let size = self.device.descriptor().space_size(at.space);
         let elements = match mode {
             BlockMode::Fixed => count.min(1),
             BlockMode::Consecutive => count,
@@ -320,14 +320,6 @@ impl<D: Device> Harness<D> {
             end.is_some_and(|end| end <= size),
             "{at:?} times {count} is outside of the {size} bytes that the descriptor offers"
         );
-    }
-}
-
-fn space_bytes(descriptor: &Descriptor, space: Space) -> u64 {
-    match space {
-        Space::Bar(index) => descriptor.bar(index).map_or(0, |bar| bar.size),
-        Space::Rom => descriptor.rom().map_or(0, |rom| rom.len() as u64),
-        Space::Config => descriptor.config_image().len() as u64,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use potemkin_front_core::{
-    AttachError, Attachment, FrontDevice, RemoteFunction, RemoteOptions, Target,
+    AttachError, Attachment, FrontDevice, NoBus, RemoteFunction, RemoteOptions, Target,
 };
 use potemkin_service::admin::Attached;
 use potemkin_session::front::FrontState;
@@ -64,6 +64,15 @@ pub(crate) enum ServeError {
     /// The device was not attached.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// vfio-user is for PCI.
+    #[error(
+        "{device} is a platform function, at fixed addresses without PCI, which no vfio-user client can have: \
+         use it from a VMM that embeds the front device (crate potemkin-front-core, or libpotemkin_front for C)"
+    )]
+    Platform {
+        /// As the pool knows it.
+        device: String,
+    },
     /// The agent stops. (Or there is a bug, reported by its own message.)
     #[error("the device's thread ended before it was attached")]
     Ended,
@@ -74,7 +83,7 @@ impl ServeError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Attach(error) => error.may_pass(),
-            Self::Thread(_) | Self::Socket(_) | Self::Ended => false,
+            Self::Thread(_) | Self::Socket(_) | Self::Platform { .. } | Self::Ended => false,
         }
     }
 }
@@ -178,7 +187,20 @@ async fn serve(
 async fn start(order: &Order) -> Result<(Server, RemoteFunction), ServeError> {
     let server = Server::bind(&order.socket, order.socket_options.clone())?;
     let function = RemoteFunction::attach(&order.remote, &order.target).await?;
+    if function.device().descriptor().platform().is_some() {
+        return Err(give_back(function).await);
+    }
     Ok((server, function))
+}
+
+/// A function that no vfio-user client can have.
+async fn give_back(function: RemoteFunction) -> ServeError {
+    let device = function.attachment().device_id.clone();
+    let (_, lease) = function.into_parts(NoBus);
+    if let Err(error) = lease.detach().await {
+        tracing::warn!(%error, "detach: the broker's grace period ends the claim");
+    }
+    ServeError::Platform { device }
 }
 
 async fn run(

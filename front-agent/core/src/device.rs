@@ -1,13 +1,11 @@
-//! The front device: a PCI function as the guest sees it.
+//! The front device: a function as the guest sees it.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use potemkin_pci::{
-    ConfigSpace, Descriptor, Space, Width, WritePolicy, decode_memory, decode_port,
-};
+use potemkin_pci::{ConfigSpace, Descriptor, Space, Width, WritePolicy};
 use potemkin_session::{
     access::{Extent, Location, Posting},
     front::Revocation,
@@ -20,7 +18,7 @@ use crate::{
     session::Session,
 };
 
-/// A PCI function whose device is elsewhere.
+/// A function whose device is elsewhere: a PCI function, or a platform function at fixed addresses.
 ///
 /// Lock order: the DMA gate's, `config`, the session's; none is held across a wait.
 #[derive(Debug)]
@@ -162,34 +160,6 @@ impl FrontDevice {
         }
     }
 
-    /// Decodes a guest-physical address by the base registers and reads there; `None` when this function does not answer.
-    pub async fn memory_read(&self, address: u64, out: &mut [u8]) -> Option<()> {
-        let (space, offset) = decode_memory(&self.config(), address, out.len() as u64)?;
-        self.region_read(space, offset, out).await;
-        Some(())
-    }
-
-    /// Decodes a guest-physical address and writes there; `None` when this function does not answer.
-    pub async fn memory_write(&self, address: u64, data: &[u8]) -> Option<()> {
-        let (space, offset) = decode_memory(&self.config(), address, data.len() as u64)?;
-        self.region_write(space, offset, data).await;
-        Some(())
-    }
-
-    /// Decodes a port and reads there; `None` when this function does not answer.
-    pub async fn port_read(&self, port: u16, out: &mut [u8]) -> Option<()> {
-        let (space, offset) = decode_port(&self.config(), port, out.len() as u64)?;
-        self.region_read(space, offset, out).await;
-        Some(())
-    }
-
-    /// Decodes a port and writes there; `None` when this function does not answer.
-    pub async fn port_write(&self, port: u16, data: &[u8]) -> Option<()> {
-        let (space, offset) = decode_port(&self.config(), port, data.len() as u64)?;
-        self.region_write(space, offset, data).await;
-        Some(())
-    }
-
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
     pub fn reset(&self) {
         self.config().reset();
@@ -227,14 +197,14 @@ impl FrontDevice {
         let Space::Bar(index) = space else {
             return false;
         };
-        let Some(bar) = self.descriptor.bar(index) else {
+        let Some(region) = self.descriptor.region(index) else {
             return false;
         };
         let inside = offset
             .checked_add(len as u64)
-            .is_some_and(|end| end <= bar.size);
+            .is_some_and(|end| end <= region.size);
         let config = self.config();
-        let decoded = if bar.kind.is_memory() {
+        let decoded = if region.memory {
             config.memory_enabled()
         } else {
             config.io_enabled()

@@ -20,6 +20,7 @@ mod gate;
 mod incarnation;
 mod lanes;
 mod memory;
+mod place;
 mod remote;
 mod session;
 

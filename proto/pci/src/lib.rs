@@ -20,16 +20,20 @@ pub mod capability;
 mod config_space;
 mod decode;
 mod descriptor;
+mod platform;
 pub mod registers;
 
 pub use access::{BarIndex, BarSet, Space, Width};
 pub use address::{ParseAddressError, PciAddress};
 pub use bar::{Bar, BarError, BarKind};
-pub use builder::{BuildError, DescriptorBuilder};
+pub use builder::{BuildError, DescriptorBuilder, PlatformBuilder};
 pub use capability::{Capability, CapabilityError, ExtendedCapability};
 pub use config_space::{ConfigSpace, Volatile, WriteOutcome};
 pub use decode::{decode_memory, decode_port};
 pub use descriptor::{
     BarParts, Class, Descriptor, DescriptorError, DescriptorParts, InterruptParts, Interrupts,
-    Mask, MsixPart, RangeConflict, RangeParts, RegisterRange, WritePolicy,
+    Mask, MsixPart, RangeConflict, RangeParts, Region, RegisterRange, WritePolicy,
+};
+pub use platform::{
+    AddressBus, Platform, PlatformError, PlatformParts, PlatformRange, RangeAction,
 };

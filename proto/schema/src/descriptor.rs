@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use potemkin_pci::{
-    BarKind, BarParts, Descriptor, DescriptorError, DescriptorParts, InterruptParts, RangeParts,
-    WritePolicy,
+    AddressBus, BarIndex, BarKind, BarParts, Descriptor, DescriptorError, DescriptorParts,
+    InterruptParts, PlatformParts, PlatformRange, RangeAction, RangeParts, WritePolicy,
 };
 
 use crate::v1;
@@ -27,6 +27,30 @@ pub enum DescriptorFieldError {
         position: usize,
         /// The enum's number.
         value: i32,
+    },
+    /// A platform range on a bus that this version does not know.
+    #[error("platform.ranges[{position}].bus: {value} is not a known bus")]
+    AddressBus {
+        /// Position in the list.
+        position: usize,
+        /// The enum's number.
+        value: i32,
+    },
+    /// A platform range with an action that this version does not know.
+    #[error("platform.ranges[{position}].action: {value} is not a known action")]
+    RangeAction {
+        /// Position in the list.
+        position: usize,
+        /// The enum's number.
+        value: i32,
+    },
+    /// A forwarded platform range of no region.
+    #[error("platform.ranges[{position}].region: {value} is above 5")]
+    Region {
+        /// Position in the list.
+        position: usize,
+        /// The number.
+        value: u32,
     },
     /// All numbers are known, but what they say is not valid.
     #[error(transparent)]
@@ -53,6 +77,7 @@ pub fn decode(message: v1::DeviceDescriptor) -> Result<Descriptor, DescriptorFie
             msi_vectors: interrupts.msi_vectors,
             msix_vectors: interrupts.msix_vectors,
         },
+        platform: message.platform.as_ref().map(platform).transpose()?,
     };
     Ok(Descriptor::try_from(parts)?)
 }
@@ -74,6 +99,7 @@ impl From<&Descriptor> for v1::DeviceDescriptor {
                 msi_vectors: parts.interrupts.msi_vectors,
                 msix_vectors: parts.interrupts.msix_vectors,
             }),
+            platform: parts.platform.as_ref().map(platform_message),
         }
     }
 }
@@ -125,6 +151,75 @@ fn range(position: usize, message: &v1::RegisterRange) -> Result<RangeParts, Des
     })
 }
 
+fn platform(message: &v1::Platform) -> Result<PlatformParts, DescriptorFieldError> {
+    Ok(PlatformParts {
+        ranges: all(&message.ranges, platform_range)?,
+        line: message.line,
+    })
+}
+
+fn platform_range(
+    position: usize,
+    message: &v1::PlatformRange,
+) -> Result<PlatformRange, DescriptorFieldError> {
+    let value = message.bus;
+    let bus = match v1::AddressBus::try_from(value) {
+        Ok(v1::AddressBus::Port) => AddressBus::Port,
+        Ok(v1::AddressBus::Memory) => AddressBus::Memory,
+        Ok(v1::AddressBus::Unspecified) | Err(_) => {
+            return Err(DescriptorFieldError::AddressBus { position, value });
+        }
+    };
+    let value = message.action;
+    let action = match v1::RangeAction::try_from(value) {
+        Ok(v1::RangeAction::Forward) => RangeAction::Forward(region(position, message.region)?),
+        Ok(v1::RangeAction::Ignore) => RangeAction::Ignore,
+        Ok(v1::RangeAction::Unspecified) | Err(_) => {
+            return Err(DescriptorFieldError::RangeAction { position, value });
+        }
+    };
+    Ok(PlatformRange {
+        bus,
+        address: message.address,
+        length: message.length,
+        action,
+        logged: message.logged,
+    })
+}
+
+fn region(position: usize, value: u32) -> Result<BarIndex, DescriptorFieldError> {
+    u8::try_from(value)
+        .ok()
+        .and_then(BarIndex::new)
+        .ok_or(DescriptorFieldError::Region { position, value })
+}
+
+fn platform_message(platform: &PlatformParts) -> v1::Platform {
+    v1::Platform {
+        ranges: platform.ranges.iter().map(platform_range_message).collect(),
+        line: platform.line,
+    }
+}
+
+fn platform_range_message(range: &PlatformRange) -> v1::PlatformRange {
+    let bus = match range.bus {
+        AddressBus::Port => v1::AddressBus::Port,
+        AddressBus::Memory => v1::AddressBus::Memory,
+    };
+    let (action, region) = match range.action {
+        RangeAction::Forward(region) => (v1::RangeAction::Forward, region.get()),
+        RangeAction::Ignore => (v1::RangeAction::Ignore, 0),
+    };
+    v1::PlatformRange {
+        bus: bus.into(),
+        address: range.address,
+        length: range.length,
+        action: action.into(),
+        region: region.into(),
+        logged: range.logged,
+    }
+}
+
 fn bar_message(bar: &BarParts) -> v1::Bar {
     let kind = match bar.kind {
         BarKind::Io => v1::BarKind::Io,
@@ -160,7 +255,7 @@ fn range_message(range: &RangeParts) -> v1::RegisterRange {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use potemkin_pci::{Bar, BarIndex, Capability, DescriptorBuilder, RegisterRange};
+    use potemkin_pci::{Bar, Capability, DescriptorBuilder, PlatformBuilder, RegisterRange};
     use prost::Message;
 
     use super::*;
@@ -194,6 +289,47 @@ mod tests {
         let encoded = message().encode_to_vec();
         let decoded = v1::DeviceDescriptor::decode(encoded.as_slice()).unwrap();
         assert_eq!(decode(decoded), Ok(descriptor()));
+    }
+
+    fn platform() -> Descriptor {
+        PlatformBuilder::new()
+            .at(PlatformRange::forward(BarIndex::B3, AddressBus::Port, 0x60, 5).logged())
+            .at(PlatformRange::forward(
+                BarIndex::B0,
+                AddressBus::Memory,
+                1 << 33,
+                16,
+            ))
+            .at(PlatformRange::ignore(AddressBus::Port, 0x80, 1))
+            .line(1)
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_platform_function_survives_the_wire() {
+        let encoded = v1::DeviceDescriptor::from(&platform()).encode_to_vec();
+        let decoded = v1::DeviceDescriptor::decode(encoded.as_slice()).unwrap();
+        assert_eq!(decode(decoded), Ok(platform()));
+    }
+
+    #[test]
+    fn unknown_numbers_of_platform_ranges_are_refused_by_name() {
+        let refused = |change: fn(&mut v1::PlatformRange)| {
+            let mut message = v1::DeviceDescriptor::from(&platform());
+            // In order of bus and address: 0x60 is the first.
+            change(&mut message.platform.as_mut().unwrap().ranges[0]);
+            decode(message).unwrap_err().to_string()
+        };
+        for (text, field) in [
+            (refused(|range| range.bus = 0), "bus: 0"),
+            (refused(|range| range.action = 3), "action: 3"),
+            (refused(|range| range.region = 6), "region: 6"),
+            (refused(|range| range.length = 0), "length: 0"),
+        ] {
+            let expected = format!("platform.ranges[0].{field}");
+            assert!(text.starts_with(&expected), "{text}");
+        }
     }
 
     #[test]

@@ -46,6 +46,14 @@ pub(super) fn devices(access: BrokerAccess, output: Output) -> Result<(), CliErr
     output.print(&Devices { devices }, devices_table)
 }
 
+/// A platform function has none, and all-ones in its place.
+fn pci_id(device: &Device) -> String {
+    match (device.vendor_id, device.device_id) {
+        (0xffff, 0xffff) => "platform".to_owned(),
+        (vendor, id) => format!("{vendor:04x}:{id:04x}"),
+    }
+}
+
 fn devices_table(reply: &Devices) -> String {
     let mut table = table(&[
         "DEVICE",
@@ -64,7 +72,7 @@ fn devices_table(reply: &Devices) -> String {
         table.add_row([
             d.device.clone(),
             d.class.clone(),
-            format!("{:04x}:{:04x}", d.vendor_id, d.device_id),
+            pci_id(d),
             d.state.to_owned(),
             d.epoch.to_string(),
             d.host.clone(),

@@ -112,8 +112,14 @@ impl Agent {
             .unwrap();
     }
 
-    pub(crate) fn reset(&mut self) {
+    /// Resets the function, and waits until the host has confirmed it.
+    pub(crate) async fn reset(&mut self) {
         self.front.reset(Instant::now());
+        let last = self.front.last_sequence();
+        while self.front.acknowledged() < last {
+            self.transmit().await;
+            self.take_frame().await.unwrap();
+        }
     }
 
     pub(crate) async fn read(&mut self, at: Location) -> Result<u64, Failure> {

@@ -55,7 +55,7 @@ async fn edu_is_driven_over_each_transport() {
             agent.read(bar0(0x81, Width::B2)).await,
             Err(Failure::Device)
         );
-        agent.reset();
+        agent.reset().await;
         assert_eq!(agent.read(register(LIVENESS)).await, Ok(0));
     }
 }

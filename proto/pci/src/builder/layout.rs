@@ -37,6 +37,7 @@ pub(super) fn lay_out(mut builder: DescriptorBuilder) -> Result<DescriptorParts,
         rom: builder.rom,
         ranges: builder.ranges.iter().map(RangeParts::from).collect(),
         interrupts: interrupts(builder.intx_pin, &builder.capabilities),
+        platform: None,
     })
 }
 

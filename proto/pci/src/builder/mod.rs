@@ -2,10 +2,12 @@
 
 mod error;
 mod layout;
+mod platform;
 #[cfg(test)]
 mod tests;
 
 pub use error::BuildError;
+pub use platform::PlatformBuilder;
 
 use crate::{
     Bar, BarIndex, Capability, Class, Descriptor, ExtendedCapability, Mask, RegisterRange,

@@ -25,9 +25,13 @@ use special::Special;
 /// host bridge answers all-ones (PCIe 4.0 section 2.3.2); this is also how software finds out that there are no more.
 const ABSENT: u8 = 0xff;
 
+/// The enable bits of a function that has no command register.
+const ALWAYS_ON: u16 = COMMAND_IO | COMMAND_MEMORY | COMMAND_BUS_MASTER;
+
 /// The configuration space of one function, from power-on.
 ///
-/// Reads and writes may have any offset and length. Nothing here waits, allocates or fails.
+/// Reads and writes may have any offset and length. Nothing here waits, allocates or fails. A platform function has none: reads give
+/// all-ones, and decode and bus mastering are always on.
 #[derive(Clone, Debug)]
 pub struct ConfigSpace {
     descriptor: Descriptor,
@@ -120,6 +124,9 @@ impl ConfigSpace {
     /// The command register, as the guest reads it.
     #[must_use]
     pub fn command(&self) -> u16 {
+        if self.image.is_empty() {
+            return ALWAYS_ON;
+        }
         le16(&self.image, COMMAND)
     }
 
@@ -176,10 +183,13 @@ impl ConfigSpace {
     /// disabled (PCI 3.0 section 6.2.3).
     pub fn set_interrupt_status(&mut self, pending: bool) {
         let [bit, _] = STATUS_INTERRUPT.to_le_bytes();
+        let Some(status) = self.image.get_mut(STATUS) else {
+            return;
+        };
         if pending {
-            self.image[STATUS] |= bit;
+            *status |= bit;
         } else {
-            self.image[STATUS] &= !bit;
+            *status &= !bit;
         }
     }
 

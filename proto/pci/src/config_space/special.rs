@@ -24,8 +24,11 @@ pub(super) struct Special {
 }
 
 impl Special {
-    /// Looks through a valid image.
+    /// Looks through a valid image. A platform function's is empty.
     pub(super) fn find(image: &[u8]) -> Self {
+        if image.is_empty() {
+            return Self::default();
+        }
         let find = |id| capability::find(image, id);
         let express = find(id::PCI_EXPRESS)
             .filter(|&at| express_has_flr(image, at))

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
-use crate::{BarError, capability::WalkError};
+use crate::{BarError, PlatformError, capability::WalkError};
 
 /// A descriptor that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DescriptorError {
+    /// A platform function's own parts.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// Configuration space has one of two sizes.
     #[error("config_image: {length} bytes, expected 256 or 4096")]
     ImageLength {

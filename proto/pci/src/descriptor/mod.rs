@@ -14,7 +14,7 @@ pub use parts::{BarParts, DescriptorParts, InterruptParts, RangeParts};
 pub use policy::{RegisterRange, WritePolicy};
 
 use crate::{
-    Bar, BarIndex,
+    Bar, BarIndex, Platform, Space,
     bytes::le16,
     registers::{CLASS_CODE, DEVICE_ID, REVISION_ID, SUBSYSTEM_ID, SUBSYSTEM_VENDOR_ID, VENDOR_ID},
 };
@@ -33,14 +33,25 @@ pub struct Descriptor {
 struct Inner {
     config: Config,
     bars: [Option<Bar>; BarIndex::COUNT],
+    regions: [Option<Region>; BarIndex::COUNT],
+    platform: Option<Platform>,
     /// Empty: none.
     rom: Vec<u8>,
     ranges: Ranges,
     interrupts: Interrupts,
 }
 
-/// The configuration image and the class of each bit, all of one length.
-#[derive(PartialEq, Eq)]
+/// What [`Space::Bar`] of an index is: behind a base address register, or at a platform function's fixed address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Region {
+    /// Memory, not ports.
+    pub memory: bool,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The configuration image and the class of each bit, all of one length: that of a platform function is 0.
+#[derive(Default, PartialEq, Eq)]
 struct Config {
     image: Vec<u8>,
     writable: Vec<u8>,
@@ -72,7 +83,29 @@ pub struct Class {
 }
 
 impl Descriptor {
-    /// Configuration space at power-on: 256 or 4,096 bytes.
+    /// Where a platform function is; `None` for a PCI function. A platform function has no configuration space, no BARs and no ROM.
+    #[must_use]
+    pub fn platform(&self) -> Option<&Platform> {
+        self.inner.platform.as_ref()
+    }
+
+    /// What [`Space::Bar`] of this index is.
+    #[must_use]
+    pub fn region(&self, index: BarIndex) -> Option<Region> {
+        self.inner.regions[index.as_usize()]
+    }
+
+    /// Bytes of a space; 0: there is no such space.
+    #[must_use]
+    pub fn space_size(&self, space: Space) -> u64 {
+        match space {
+            Space::Bar(index) => self.region(index).map_or(0, |region| region.size),
+            Space::Rom => self.inner.rom.len() as u64,
+            Space::Config => self.config_image().len() as u64,
+        }
+    }
+
+    /// Configuration space at power-on: 256 or 4,096 bytes; of a platform function none.
     #[must_use]
     pub fn config_image(&self) -> &[u8] {
         &self.inner.config.image
@@ -125,44 +158,55 @@ impl Descriptor {
         self.inner.interrupts
     }
 
-    /// The vendor's id.
+    /// The vendor's id; 0xffff, which no vendor has, for a platform function.
     #[must_use]
     pub fn vendor_id(&self) -> u16 {
-        le16(self.config_image(), VENDOR_ID)
+        self.id(VENDOR_ID)
     }
 
-    /// The vendor's id of the device.
+    /// The vendor's id of the device; 0xffff for a platform function.
     #[must_use]
     pub fn device_id(&self) -> u16 {
-        le16(self.config_image(), DEVICE_ID)
+        self.id(DEVICE_ID)
     }
 
-    /// The vendor id of the subsystem.
+    /// The vendor id of the subsystem; 0xffff for a platform function.
     #[must_use]
     pub fn subsystem_vendor_id(&self) -> u16 {
-        le16(self.config_image(), SUBSYSTEM_VENDOR_ID)
+        self.id(SUBSYSTEM_VENDOR_ID)
     }
 
-    /// The subsystem's id.
+    /// The subsystem's id; 0xffff for a platform function.
     #[must_use]
     pub fn subsystem_id(&self) -> u16 {
-        le16(self.config_image(), SUBSYSTEM_ID)
+        self.id(SUBSYSTEM_ID)
     }
 
-    /// The revision.
+    /// The revision; 0xff for a platform function.
     #[must_use]
     pub fn revision(&self) -> u8 {
-        self.config_image()[REVISION_ID]
+        self.config_image()
+            .get(REVISION_ID)
+            .copied()
+            .unwrap_or(0xff)
     }
 
-    /// The class code.
+    /// The class code; all-ones for a platform function.
     #[must_use]
     pub fn class(&self) -> Class {
-        let code = &self.config_image()[CLASS_CODE..];
+        let code = self.config_image().get(CLASS_CODE..CLASS_CODE + 3);
+        let code = code.unwrap_or(&[0xff; 3]);
         Class {
             interface: code[0],
             sub: code[1],
             base: code[2],
+        }
+    }
+
+    fn id(&self, offset: usize) -> u16 {
+        match self.inner.platform {
+            None => le16(self.config_image(), offset),
+            Some(_) => 0xffff,
         }
     }
 
@@ -195,6 +239,7 @@ impl fmt::Debug for Descriptor {
             .field("device_id", &format_args!("{:#06x}", self.device_id()))
             .field("config_bytes", &self.config_image().len())
             .field("bars", &self.bars().collect::<Vec<_>>())
+            .field("platform", &self.platform())
             .field("rom_bytes", &self.inner.rom.len())
             .field("ranges", &self.ranges())
             .field("interrupts", &self.interrupts())

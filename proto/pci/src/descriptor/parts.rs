@@ -1,12 +1,12 @@
 //! A descriptor as plain values, as it travels: nothing of it is checked.
 
 use super::{Descriptor, RegisterRange, WritePolicy};
-use crate::{Bar, BarIndex, BarKind};
+use crate::{Bar, BarIndex, BarKind, PlatformParts};
 
 /// The unchecked form of a [`Descriptor`], field by field as in the schema's `DeviceDescriptor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DescriptorParts {
-    /// Configuration space at power-on: 256 or 4,096 bytes.
+    /// Configuration space at power-on: 256 or 4,096 bytes; none of a platform function.
     pub config_image: Vec<u8>,
     /// Bits that the guest may change: empty, or as long as the image. So are the other masks.
     pub config_writable: Vec<u8>,
@@ -24,6 +24,8 @@ pub struct DescriptorParts {
     pub ranges: Vec<RangeParts>,
     /// Interrupt vectors.
     pub interrupts: InterruptParts,
+    /// Of a platform function, which has no PCI parts then: no configuration space, BARs or ROM.
+    pub platform: Option<PlatformParts>,
 }
 
 /// The unchecked form of a BAR.
@@ -86,6 +88,7 @@ impl From<&Descriptor> for DescriptorParts {
                 msi_vectors: interrupts.msi_vectors.into(),
                 msix_vectors: interrupts.msix_vectors.into(),
             },
+            platform: descriptor.platform().map(PlatformParts::from),
         }
     }
 }

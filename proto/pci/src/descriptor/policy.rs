@@ -176,8 +176,8 @@ impl Descriptor {
     }
 
     fn default_policy(&self, bar: BarIndex) -> WritePolicy {
-        match self.bar(bar) {
-            Some(bar) if bar.kind.is_memory() => WritePolicy::Posted,
+        match self.region(bar) {
+            Some(region) if region.memory => WritePolicy::Posted,
             _ => WritePolicy::NonPosted,
         }
     }

@@ -3,6 +3,7 @@
 mod door;
 mod image;
 mod lists;
+mod platform;
 mod policy;
 
 use super::{Descriptor, DescriptorError, DescriptorParts, Mask};

@@ -2,16 +2,17 @@
 
 use super::{
     super::{
-        DescriptorError, RangeConflict, RangeParts, RegisterRange, WritePolicy, policy::Ranges,
+        DescriptorError, RangeConflict, RangeParts, Region, RegisterRange, WritePolicy,
+        policy::Ranges,
     },
-    bars::Bars,
+    Regions,
 };
-use crate::{Bar, BarIndex};
+use crate::BarIndex;
 
 /// More than any device needs: a range covers registers that are treated alike, however many.
 const RANGES_MAX: usize = 1024;
 
-pub(super) fn validate(parts: &[RangeParts], bars: &Bars) -> Result<Ranges, DescriptorError> {
+pub(super) fn validate(parts: &[RangeParts], regions: &Regions) -> Result<Ranges, DescriptorError> {
     let count = parts.len();
     if count > RANGES_MAX {
         return Err(DescriptorError::TooManyRanges {
@@ -21,7 +22,7 @@ pub(super) fn validate(parts: &[RangeParts], bars: &Bars) -> Result<Ranges, Desc
     }
     let mut ranges = Vec::with_capacity(count);
     for (position, part) in parts.iter().enumerate() {
-        ranges.push((position, range(position, part, bars)?));
+        ranges.push((position, range(position, part, regions)?));
     }
     ranges.sort_by_key(|(_, range)| (range.bar, range.offset));
     validate_disjoint(&ranges)?;
@@ -32,9 +33,9 @@ pub(super) fn validate(parts: &[RangeParts], bars: &Bars) -> Result<Ranges, Desc
 fn range(
     position: usize,
     part: &RangeParts,
-    bars: &Bars,
+    regions: &Regions,
 ) -> Result<RegisterRange, DescriptorError> {
-    let (index, bar) = bar(part.bar, bars).ok_or(DescriptorError::RangeBar {
+    let (index, region) = region(part.bar, regions).ok_or(DescriptorError::RangeBar {
         position,
         bar: part.bar,
     })?;
@@ -47,16 +48,16 @@ fn range(
         doorbell: part.doorbell,
         constant: part.constant,
     };
-    validate_extent(position, &range, bar.size)?;
-    match conflict(&range, &bar) {
+    validate_extent(position, &range, region.size)?;
+    match conflict(&range, region) {
         Some(conflict) => Err(DescriptorError::RangeConflict { position, conflict }),
         None => Ok(range),
     }
 }
 
-fn bar(index: u32, bars: &Bars) -> Option<(BarIndex, Bar)> {
+fn region(index: u32, regions: &Regions) -> Option<(BarIndex, Region)> {
     let index = BarIndex::new(u8::try_from(index).ok()?)?;
-    Some((index, bars[index.as_usize()]?))
+    Some((index, regions[index.as_usize()]?))
 }
 
 fn validate_extent(
@@ -79,10 +80,10 @@ fn validate_extent(
     Ok(())
 }
 
-fn conflict(range: &RegisterRange, bar: &Bar) -> Option<RangeConflict> {
+fn conflict(range: &RegisterRange, region: Region) -> Option<RangeConflict> {
     let posted = match range.writes {
         Some(policy) => policy == WritePolicy::Posted,
-        None => bar.kind.is_memory(),
+        None => region.memory,
     };
     if range.combining && !posted {
         Some(RangeConflict::CombiningNonPosted)
