@@ -299,7 +299,8 @@ mod tests {
             qemu: nowhere.clone(),
             kernel: nowhere.clone(),
             modules: nowhere.clone(),
-            busybox: nowhere,
+            busybox: nowhere.clone(),
+            debian: nowhere,
         }
     }
 
