@@ -2,7 +2,7 @@
  * Has the educational device (1234:11e8) do DMA to this process's memory and take its INTx interrupts, through the
  * kernel's uio_pci_generic.
  *
- *   edu_uio FUNCTION ROUNDS    FUNCTION as 0000:00:02.0, bound to uio_pci_generic as /dev/uio0
+ *   edu_uio FUNCTION ROUNDS    FUNCTION as 0000:00:02.0, bound to uio_pci_generic as /dev/uio0; a line WORKING after the first round
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -103,6 +103,8 @@ int main(int argc, char **argv)
 		transfer(uio, config, bar, DEVICE_BUFFER, physical(destination), DMA_TO_MEMORY);
 		/* The interrupt has come: so has the data. */
 		check_filled(destination, round);
+		if (round == 0)
+			printf("WORKING\n");
 	}
 	printf("RESULT dma_rounds %u\n", rounds);
 	printf("PASS\n");
