@@ -29,6 +29,8 @@ pub struct StackOptions {
     pub host_leg: TransportKind,
     /// The agent's deadline.
     pub deadline: Duration,
+    /// How long the broker waits for a host's heartbeat.
+    pub lease: Duration,
     /// No keep-alives: an idle wire is silent.
     pub silent: bool,
     /// Lines for the broker's configuration, before its first section.
@@ -45,6 +47,7 @@ impl Default for StackOptions {
             agent_leg: TransportKind::Quic,
             host_leg: TransportKind::Quic,
             deadline: Duration::from_secs(1),
+            lease: Duration::from_secs(10),
             silent: false,
             broker_extra: String::new(),
             more_devices: Vec::new(),
@@ -410,14 +413,19 @@ impl Setup<'_> {
     fn broker(&self) -> Result<(Process, Value)> {
         let any = self.ip(Ipv4Addr::UNSPECIFIED);
         let config = format!(
-            "listen = \"{any}:0\"\nmetrics_listen = \"127.0.0.1:0\"\nstate_dir = \"broker\"\n{}\n{}\n[hosts]\ntransport = \"{}\"\n{}\
+            "listen = \"{any}:0\"\nmetrics_listen = \"127.0.0.1:0\"\nstate_dir = \"broker\"\n{}\n{}\n[hosts]\ntransport = \"{}\"\nlease = \"{}ms\"\n{}\
              [[policy.offer]]\nhost = \"spiffe://potemkin.dev/host/*\"\ndevices = [\"*\"]\n\
              [[policy.claim]]\nagent = \"spiffe://potemkin.dev/agent/*\"\ndevices = [\"*\"]\n",
             self.options.broker_extra,
             self.certs.role(Role::Broker).toml(),
             self.options.host_leg,
             if self.options.silent {
-                "lease = \"2h\"\n[connections]\nkeep_alive = \"1h\"\nidle_timeout = \"2h\"\n"
+                7_200_000
+            } else {
+                self.options.lease.as_millis()
+            },
+            if self.options.silent {
+                "[connections]\nkeep_alive = \"1h\"\nidle_timeout = \"2h\"\n"
             } else {
                 ""
             },

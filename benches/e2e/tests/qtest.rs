@@ -140,9 +140,7 @@ fn a_machine_reset_reaches_the_device_and_it_works_again() {
     let stack = Stack::start(ROLE, &StackOptions::on(Grpc)).unwrap();
     let mut vm = Machine::qtest(&Vmm::from_env())
         .vfio_user("remote", &stack.attach("vm").socket)
-        // The kit's machines end where others reboot.
-        .arg("-action")
-        .arg("reboot=reset")
+        .reboots()
         .start()
         .unwrap();
     let edu = enabled(&mut vm);

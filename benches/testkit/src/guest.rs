@@ -66,6 +66,14 @@ impl Guest {
         self
     }
 
+    /// Adds a program of the unpacked Debian packages to `/bin`, with its libraries; `program` is its path there, such as
+    /// `usr/bin/lspci`.
+    #[must_use]
+    pub fn program(mut self, program: &str) -> Self {
+        self.initramfs = self.initramfs.program(program);
+        self
+    }
+
     /// Loads a kernel module, and what it needs, before the script.
     #[must_use]
     pub fn module(mut self, name: &str) -> Self {

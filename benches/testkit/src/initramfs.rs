@@ -2,6 +2,7 @@
 
 mod cpio;
 mod modules;
+mod program;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub const DONE_LINE: &str = "GUEST DONE";
 pub struct Initramfs {
     busybox: PathBuf,
     modules_folder: PathBuf,
+    debian: PathBuf,
+    programs: Vec<String>,
     files: Vec<(String, PathBuf)>,
     modules: Vec<String>,
     script: String,
@@ -31,6 +34,8 @@ impl Initramfs {
         Self {
             busybox: vmm.busybox.clone(),
             modules_folder: vmm.modules.clone(),
+            debian: vmm.debian.clone(),
+            programs: Vec::new(),
             files: Vec::new(),
             modules: Vec::new(),
             script: String::new(),
@@ -41,6 +46,14 @@ impl Initramfs {
     #[must_use]
     pub fn file(mut self, path: &str, source: &Path) -> Self {
         self.files.push((path.to_owned(), source.to_owned()));
+        self
+    }
+
+    /// Adds a program of the unpacked Debian packages to `/bin`, with its libraries; `program` is its path there, such as
+    /// `usr/bin/lspci`.
+    #[must_use]
+    pub fn program(mut self, program: &str) -> Self {
+        self.programs.push(program.to_owned());
         self
     }
 
@@ -61,10 +74,12 @@ impl Initramfs {
     /// The archive's bytes.
     ///
     /// # Errors
-    /// When a file or module is not there.
+    /// When a file, program or module is not there.
     pub fn build(&self) -> Result<Vec<u8>> {
         let mut cpio = Cpio::new();
-        for folder in ["bin", "dev", "etc", "lib", "proc", "run", "sys", "tmp"] {
+        for folder in [
+            "bin", "dev", "etc", "lib", "lib64", "proc", "run", "sys", "tmp",
+        ] {
             cpio.folder(folder);
         }
         // The kernel opens it for init before devtmpfs is there.
@@ -75,6 +90,11 @@ impl Initramfs {
         let load_order = modules::load_order(&self.modules_folder, &self.modules)?;
         for module in &load_order {
             cpio.file(&module.guest_path(), &read(&module.source)?);
+        }
+        for program in &self.programs {
+            for (path, source) in program::files(&self.debian, program)? {
+                cpio.file(&path, &read(&source)?);
+            }
         }
         for (path, source) in &self.files {
             cpio.file(path.trim_start_matches('/'), &read(source)?);

@@ -24,6 +24,8 @@ pub(crate) use watch::{Event, Watch, wait_readable};
 
 use crate::{Error, Result};
 
+/// Between two looks at what a child holds.
+const USAGE_EVERY: Duration = Duration::from_millis(10);
 /// How much of a log an error shows.
 const LOG_TAIL_BYTES: usize = 8 * 1024;
 
@@ -186,6 +188,32 @@ impl Process {
     /// Open descriptors, resident memory and threads of the child, now.
     pub fn usage(&self) -> Result<Usage> {
         usage_of(self.pid())
+    }
+
+    /// Waits until `settled` holds of what the child holds, and returns that. `/proc` tells nobody of a change: this looks again and again.
+    ///
+    /// # Errors
+    /// With what it holds when `limit` passes, or when the child ends.
+    pub fn wait_usage(
+        &mut self,
+        limit: Duration,
+        settled: impl Fn(&Usage) -> bool,
+    ) -> Result<Usage> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.try_status()? {
+                return Err(self.exited("it held less", status));
+            }
+            let usage = self.usage()?;
+            if settled(&usage) {
+                return Ok(usage);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(self.timed_out(&format!("another usage than {usage:?}"), limit));
+            }
+            next_event(self.pidfd.as_fd(), None, deadline.min(now + USAGE_EVERY))?;
+        }
     }
 
     /// Waits until `ready` finds what it looks for; looks again whenever `watch` sees a change.

@@ -234,3 +234,17 @@ fn state_of(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
+
+#[test]
+fn what_a_child_gives_back_is_awaited() {
+    let mut process =
+        waiting("exec 7</dev/null; trap 'exec 7<&-; echo closed; sleep 1000 & wait' USR1");
+    let open = process.usage().unwrap();
+
+    process.signal(rustix::process::Signal::USR1).unwrap();
+    let closed = process.wait_usage(LONG, |now| now.fds < open.fds).unwrap();
+
+    assert_eq!(closed.fds, open.fds - 1);
+    let error = process.wait_usage(SHORT, |now| now.fds == 0).unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+}

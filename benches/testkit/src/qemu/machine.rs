@@ -36,6 +36,7 @@ pub struct Machine {
     devices: Vec<Value>,
     kernel: Option<Kernel>,
     stopped: bool,
+    reboots: bool,
     extra: Vec<OsString>,
     log: Option<PathBuf>,
     netns: Option<Result<std::os::fd::OwnedFd>>,
@@ -70,6 +71,7 @@ impl Machine {
             devices: Vec::new(),
             kernel: None,
             stopped: false,
+            reboots: false,
             extra: Vec::new(),
             log: None,
             netns: None,
@@ -134,6 +136,13 @@ impl Machine {
     #[must_use]
     pub fn stopped(mut self) -> Self {
         self.stopped = true;
+        self
+    }
+
+    /// Lets the machine go on after a reset, of the guest's or of [`Qmp::system_reset`]; otherwise QEMU ends.
+    #[must_use]
+    pub fn reboots(mut self) -> Self {
+        self.reboots = true;
         self
     }
 
@@ -210,7 +219,8 @@ impl Machine {
         let mut words = vec![
             "-nodefaults".to_owned(),
             "-no-user-config".to_owned(),
-            "-no-reboot".to_owned(),
+            "-action".to_owned(),
+            format!("reboot={}", if self.reboots { "reset" } else { "shutdown" }),
             "-display".to_owned(),
             "none".to_owned(),
             "-object".to_owned(),
@@ -299,7 +309,8 @@ mod tests {
             qemu: nowhere.clone(),
             kernel: nowhere.clone(),
             modules: nowhere.clone(),
-            busybox: nowhere,
+            busybox: nowhere.clone(),
+            debian: nowhere,
         }
     }
 

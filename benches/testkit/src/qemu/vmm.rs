@@ -13,6 +13,8 @@ pub struct Vmm {
     pub modules: PathBuf,
     /// A static busybox (`POTEMKIN_BUSYBOX`).
     pub busybox: PathBuf,
+    /// Debian packages, unpacked: programs for guests (`POTEMKIN_DEBIAN`).
+    pub debian: PathBuf,
 }
 
 impl Vmm {
@@ -43,6 +45,7 @@ impl Vmm {
             kernel: path("POTEMKIN_KERNEL")?,
             modules: path("POTEMKIN_MODULES")?,
             busybox: path("POTEMKIN_BUSYBOX")?,
+            debian: path("POTEMKIN_DEBIAN")?,
         })
     }
 }
