@@ -27,10 +27,16 @@ pub struct Allowance {
 }
 
 impl Allowance {
+    /// Whether the limit allows `cost` more.
+    #[must_use]
+    pub fn fits(&self, cost: u64) -> bool {
+        self.used + cost <= self.limit
+    }
+
     /// Takes `cost` if the limit allows it.
     #[must_use]
     pub fn take(&mut self, cost: u64) -> bool {
-        let fits = self.used + cost <= self.limit;
+        let fits = self.fits(cost);
         if fits {
             self.used += cost;
         }

@@ -5,6 +5,7 @@
 //! second piece of work before the first is completed. What the device starts itself goes in by [`Host::dma_write`],
 //! [`Host::dma_read`], [`Host::raise`] and [`Host::set_intx`], in one order with the answers.
 
+mod crowd;
 mod outbound;
 mod reads;
 
@@ -307,7 +308,8 @@ impl Host {
     /// The device writes guest memory. `generation`: in which the transfer began; of an old one nothing is sent.
     pub fn dma_write(&mut self, generation: u64, address: u64, data: Bytes) {
         if !self.is_closed() {
-            self.outbound.dma_write(generation, address, data);
+            self.outbound
+                .dma_write(self.applied, generation, address, data);
         }
     }
 
@@ -323,21 +325,21 @@ impl Host {
             return;
         }
         for item in items {
-            self.outbound.dma_read(item);
+            self.outbound.push(self.applied, item);
         }
     }
 
     /// The device raises a message-signalled interrupt; it arrives after what was written before.
     pub fn raise(&mut self, generation: u64, vector: Vector) {
         if !self.is_closed() {
-            self.outbound.raise(generation, vector);
+            self.outbound.raise(self.applied, generation, vector);
         }
     }
 
     /// The device sets the level of INTx.
     pub fn set_intx(&mut self, level: bool) {
         if !self.is_closed() {
-            self.outbound.set_intx(level);
+            self.outbound.set_intx(self.applied, level);
         }
     }
 
@@ -354,9 +356,11 @@ impl Host {
             }
             Current::Access(access) => access,
         };
-        self.applied += 1;
         match (&access.operation, access.is_posted()) {
-            (_, true) => self.posted.free(cost(access.bytes())),
+            (_, true) => {
+                self.posted.free(cost(access.bytes()));
+                self.applied += 1;
+            }
             (operation, false) => {
                 self.non_posted.free(cost(access.bytes()));
                 let answer: &[u8] = match (operation, status) {
@@ -389,42 +393,47 @@ impl Host {
     fn should_acknowledge(&self) -> bool {
         let idle = self.queue.is_empty() && self.current.is_none();
         let starved = self.posted.limit() - self.told_posted >= POSTED_WINDOW / 2;
-        !self.is_closed() && ((idle && self.applied > self.told) || starved)
+        !self.is_closed() && ((idle && self.acknowledgeable() > self.told) || starved)
     }
 
+    /// Answers the access after the last one that was applied, which makes it applied.
     fn answer(&mut self, status: Status, data: &[u8]) {
-        // Most answers have nothing before them.
+        let sequence = self.applied + 1;
+        // Most answers have nothing before them. The frame that has no room for one must not acknowledge it either.
         if self.outbound.is_empty() {
             self.make_room(data.len());
-            self.batch.completion(self.applied, status, data);
-            return;
+            self.batch.completion(sequence, status, data);
+        } else {
+            let item = ReverseItem::Completion {
+                sequence,
+                status,
+                data: Bytes::copy_from_slice(data),
+            };
+            self.outbound.push(self.applied, item);
         }
-        self.outbound.completion(ReverseItem::Completion {
-            sequence: self.applied,
-            status,
-            data: Bytes::copy_from_slice(data),
-        });
+        self.applied = sequence;
+    }
+
+    /// Up to here the agent may hear that it was applied: what it caused is sent, or in the batch.
+    fn acknowledgeable(&self) -> u64 {
+        self.outbound.acknowledgeable(self.applied)
     }
 
     /// Moves what may go into the batch.
     fn fill(&mut self) {
         while !self.is_closed()
             && self.outgoing.is_empty()
-            && let Some(item) = self
-                .outbound
-                .next(self.batch_first + self.batch.len() as u64)
+            && let Some(data_bytes) = self.outbound.ready()
         {
-            let data = match &item {
-                ReverseItem::Completion { data, .. } | ReverseItem::DmaWrite { data, .. } => {
-                    data.len()
-                }
-                ReverseItem::DmaRead { id, length, .. } => {
-                    self.reads.sent(*id, *length);
-                    0
-                }
-                ReverseItem::Msi { .. } | ReverseItem::Intx(_) => 0,
+            // Before it leaves the queue: a frame that is sealed for want of room must not acknowledge what comes behind it.
+            self.make_room(data_bytes);
+            let sequence = self.batch_first + self.batch.len() as u64;
+            let Some(item) = self.outbound.take(sequence) else {
+                return;
             };
-            self.make_room(data);
+            if let ReverseItem::DmaRead { id, length, .. } = &item {
+                self.reads.sent(*id, *length);
+            }
             self.batch.reverse(&item);
         }
     }
@@ -445,7 +454,7 @@ impl Host {
 
     fn seal(&mut self) {
         let header = self.header();
-        self.told = self.applied;
+        self.told = header.acknowledged;
         self.told_posted = self.posted.limit();
         self.batch_first += self.batch.len() as u64;
         self.outgoing
@@ -455,7 +464,7 @@ impl Host {
     fn header(&self) -> FrameHeader {
         FrameHeader {
             first_sequence: self.batch_first,
-            acknowledged: self.applied,
+            acknowledged: self.acknowledgeable(),
             posted_limit: self.posted.limit(),
             non_posted_limit: self.non_posted.limit(),
             beat: self.beat,

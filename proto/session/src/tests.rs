@@ -10,3 +10,4 @@ mod dma;
 mod flow;
 mod hostile;
 mod hostile_dma;
+mod order;
