@@ -2,8 +2,10 @@
 
 pub mod catalog;
 pub mod edu;
+pub mod order;
 pub mod scratch;
 
 pub use catalog::{CatalogError, OptionValue, Options};
 pub use edu::Edu;
+pub use order::Order;
 pub use scratch::Scratch;
