@@ -11,6 +11,7 @@ mod bus;
 mod checks;
 mod function;
 mod gauges;
+mod msix;
 mod served;
 mod settings;
 mod waiting;
