@@ -137,6 +137,27 @@ fn each_vector_delivers_its_own_message() {
 }
 
 #[test]
+fn all_2048_vectors_deliver() {
+    for kind in [Quic, Grpc] {
+        let (_stack, mut vm) = machine_with_order(kind, 2048);
+        let msix = Msix::new(&mut vm);
+        for vector in 0..2048 {
+            msix.aim(&mut vm, vector, false);
+        }
+        // QEMU connects them all now, as many in a message as fit.
+        msix.enable(&mut vm);
+
+        for vector in 0..2048 {
+            msix.fire(&mut vm, vector);
+        }
+
+        let expected: Vec<u8> = (0..2048).flat_map(|v| message(v).to_le_bytes()).collect();
+        let arrived = (0..10_000).any(|_| vm.qtest().read(MESSAGES, 4 * 2048).unwrap() == expected);
+        assert!(arrived, "{kind}: not every message came");
+    }
+}
+
+#[test]
 fn a_vector_that_was_masked_from_the_start_is_pending_until_it_is_unmasked() {
     for kind in [Quic, Grpc] {
         let (_stack, mut vm) = machine_with_order(kind, 64);
