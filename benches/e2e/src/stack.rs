@@ -37,6 +37,8 @@ pub struct StackOptions {
     pub broker_extra: String,
     /// Devices that the host offers besides [`Stack::DEVICE`], each an `edu`.
     pub more_devices: Vec<&'static str>,
+    /// Lines for the host's configuration, behind its devices.
+    pub host_extra: String,
     /// What all three log.
     pub log_filter: &'static str,
 }
@@ -51,6 +53,7 @@ impl Default for StackOptions {
             silent: false,
             broker_extra: String::new(),
             more_devices: Vec::new(),
+            host_extra: String::new(),
             log_filter: "info",
         }
     }
@@ -65,6 +68,16 @@ impl StackOptions {
             host_leg: kind,
             ..Self::default()
         }
+    }
+
+    /// Has the host offer [`Stack::ORDER`] too, with so many MSI-X vectors.
+    #[must_use]
+    pub fn with_order(mut self, vectors: u16) -> Self {
+        self.host_extra += &format!(
+            "[[devices]]\nid = \"{}\"\nkind = \"order\"\noptions = {{ vectors = {vectors} }}\n",
+            Stack::ORDER,
+        );
+        self
     }
 }
 
@@ -147,6 +160,8 @@ pub struct Stack {
 impl Stack {
     /// The device that every stack offers.
     pub const DEVICE: &'static str = "edu-0";
+    /// An `order`, in a stack [`StackOptions::with_order`].
+    pub const ORDER: &'static str = "order-0";
 
     /// Starts the three on loopback. `role`: the path of `potemkin-role`.
     ///
@@ -438,11 +453,12 @@ impl Setup<'_> {
         let config = format!(
             "listen = \"{}:0\"\nmetrics_listen = \"127.0.0.1:0\"\nstate_dir = \"host\"\n{}\
              [[brokers]]\naddr = \"{broker}\"\n\
-             [[devices]]\nid = \"{}\"\nkind = \"edu\"\naccess_log = \"access.jsonl\"\nlabels = {{ zone = \"a\" }}\n{}",
+             [[devices]]\nid = \"{}\"\nkind = \"edu\"\naccess_log = \"access.jsonl\"\nlabels = {{ zone = \"a\" }}\n{}{}",
             self.ip(Places::HOST),
             self.certs.role(Role::Host).toml(),
             Stack::DEVICE,
             self.more_devices(),
+            self.options.host_extra,
         );
         self.start("host", &config, self.places.map(|p| &p.host))
     }

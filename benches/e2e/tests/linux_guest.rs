@@ -142,3 +142,44 @@ fn a_guests_driver_does_dma_and_takes_interrupts() {
         assert_eq!(counters.dma_refused, 0, "{kind}");
     }
 }
+
+/// Prints where Linux placed the BARs of `order`, its ROM by its BAR, and whether it can reset the function by itself.
+const LOOK_AT_ORDER: &str = "d=$(dirname $(grep -l 0x0d3e /sys/bus/pci/devices/*/device)); \
+    n=0; while read start end flags; do echo RESULT resource$n $start $flags; n=$((n+1)); done <$d/resource; \
+    echo 1 >$d/rom; echo RESULT rom $(head -c 4 $d/rom | od -A n -t x1 | tr -d ' '); \
+    echo RESULT class $(cat $d/class); \
+    echo RESULT serial $(od -A n -t x1 -j 260 -N 8 $d/config | tr -d ' '); \
+    echo RESULT reset $(cat $d/reset_method); echo 1 >$d/enable && echo 1 >$d/reset && echo RESULT command $(od -A n -t x1 -j 4 -N 1 $d/config)";
+
+#[test]
+fn a_guest_places_every_kind_of_bar_reads_the_rom_and_resets_the_function() {
+    let stack = Stack::start(ROLE, &StackOptions::default().with_order(2048)).unwrap();
+    let order = stack.attach_device("order", Stack::ORDER);
+
+    let report = Guest::new(&Vmm::from_env(), LOOK_AT_ORDER)
+        .machine(|machine| machine.vfio_user("remote", &order.socket))
+        .run(LIMIT)
+        .unwrap();
+
+    assert_eq!(report.status, 0, "{}", report.console);
+    let results = report.results();
+    // Flags (include/linux/ioport.h): ports, memory, prefetchable, 64 bits; in the low four bits those of the BAR itself.
+    for (bar, flags) in [
+        (0, "0x0000000000040200"),
+        (1, "0x0000000000040101"),
+        (2, "0x000000000014220c"),
+        (4, "0x0000000000040200"),
+        (5, "0x0000000000040202"),
+        (6, "0x0000000000046200"),
+    ] {
+        let resource = &results[format!("resource{bar}").as_str()];
+        assert!(resource.ends_with(flags), "BAR {bar}: {resource}");
+        assert!(!resource.starts_with("0x0000000000000000"), "BAR {bar}");
+    }
+    assert_eq!(results["rom"], "55aa04cb");
+    assert_eq!(results["class"], "0x120000");
+    assert_eq!(results["serial"], "3412000000003e0d");
+    assert_eq!(results["reset"], "flr");
+    // Restored after the reset: I/O and memory.
+    assert_eq!(results["command"], "03");
+}

@@ -5,7 +5,7 @@ use std::error::Error;
 
 use potemkin_sdk::Device;
 
-use crate::{Edu, Scratch, Uart};
+use crate::{Edu, Order, Scratch, Uart};
 
 /// A kind of device.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,19 @@ pub const KINDS: &[Kind] = &[
                 Some(mask) => Box::new(edu.dma_mask(mask)),
                 None => Box::new(edu),
             })
+        },
+    },
+    Kind {
+        name: "order",
+        summary: "every kind of BAR, MSI-X, and checks of order in both directions, 1234:0d3e",
+        options: &["memory", "vectors"],
+        build: |options| {
+            let memory = options.integer("memory")?.unwrap_or(Order::DEFAULT_MEMORY);
+            let vectors = options.integer("vectors")?;
+            let vectors = vectors.unwrap_or(Order::DEFAULT_VECTORS);
+            Ok(Box::new(
+                Order::new(vectors, memory).map_err(Problem::broken)?,
+            ))
         },
     },
     Kind {
@@ -248,7 +261,7 @@ mod tests {
         let error = error("nvme9", Options::default());
 
         assert!(error.contains("\"nvme9\""), "{error}");
-        assert!(error.contains("edu, scratch"), "{error}");
+        assert!(error.contains("edu, order, scratch"), "{error}");
     }
 
     #[test]

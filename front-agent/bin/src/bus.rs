@@ -65,10 +65,28 @@ impl VfioBus {
 
     /// The function was reset: interrupts of before do not come any more. (DMA of before is refused when its turn comes.)
     pub(crate) fn forget_interrupts(&self) {
+        if let Some(client) = &*self.inner.client.borrow() {
+            client.forget_interrupts();
+        }
         self.inner
             .deferred
             .borrow_mut()
             .retain(|deferred| matches!(deferred, Deferred::Dma(_)));
+    }
+
+    /// Bytes of the MSI-X pending bit array, from byte `first` on.
+    pub(crate) fn pending_bits(&self, first: u64, out: &mut [u8]) {
+        out.fill(0);
+        let client = self.inner.client.borrow();
+        let Some(client) = &*client else { return };
+        for (byte, at) in out.iter_mut().zip(first..) {
+            for bit in 0..8 {
+                let vector = u16::try_from(at * 8 + bit);
+                if vector.is_ok_and(|vector| client.msix_pending(vector)) {
+                    *byte |= 1 << bit;
+                }
+            }
+        }
     }
 
     /// The guest has ended an INTx interrupt. Whether the level is still up is known when the device has done what the guest

@@ -7,18 +7,30 @@ use potemkin_pci::{BarIndex, Space};
 use potemkin_vfio_server::{ClientControl, DmaWindow, Function, FunctionInfo, Region};
 use potemkin_vfio_user::Errno;
 
-use crate::bus::VfioBus;
+use crate::{
+    bus::VfioBus,
+    msix::{MsixAreas, Owner},
+};
 
 /// One attached device behind one socket.
 #[derive(Debug)]
 pub(crate) struct VfioFunction {
     device: Arc<FrontDevice>,
     bus: VfioBus,
+    msix: Option<MsixAreas>,
 }
 
 impl VfioFunction {
     pub(crate) fn new(device: Arc<FrontDevice>, bus: VfioBus) -> Self {
-        Self { device, bus }
+        let msix = MsixAreas::of(device.descriptor());
+        Self { device, bus, msix }
+    }
+
+    /// The MSI-X areas, if some are in this space. None while the function does not decode them: whoever asks then finds nothing there.
+    fn msix(&self, space: Space) -> Option<&MsixAreas> {
+        let decoded = || self.device.with_config(|config| config.memory_enabled());
+        let msix = self.msix.as_ref();
+        msix.filter(|msix| msix.touch(space) && decoded())
     }
 }
 
@@ -51,16 +63,37 @@ impl Function for VfioFunction {
     }
 
     async fn config_write(&self, offset: u16, data: &[u8]) {
-        self.device.config_write(offset, data).await;
+        if self.device.config_write(offset, data).await {
+            self.bus.forget_interrupts();
+        }
     }
 
     async fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) {
-        self.device.region_read(space, offset, out).await;
+        let Some(msix) = self.msix(space) else {
+            return self.device.region_read(space, offset, out).await;
+        };
+        for (part, owner) in msix.parts(space, offset, out.len()) {
+            let at = offset + part.start as u64;
+            let out = &mut out[part];
+            match owner {
+                Owner::Device => self.device.region_read(space, at, out).await,
+                Owner::Table => out.fill(0),
+                Owner::Pending(first) => self.bus.pending_bits(first, out),
+            }
+        }
     }
 
     /// The device's own policy decides what is posted: a client that waits for a posted write is answered at once.
     async fn region_write(&self, space: Space, offset: u64, data: &[u8], _may_post: bool) {
-        self.device.region_write(space, offset, data).await;
+        let Some(msix) = self.msix(space) else {
+            return self.device.region_write(space, offset, data).await;
+        };
+        for (part, owner) in msix.parts(space, offset, data.len()) {
+            if owner == Owner::Device {
+                let at = offset + part.start as u64;
+                self.device.region_write(space, at, &data[part]).await;
+            }
+        }
     }
 
     /// The session's driver runs on the same thread: it sends as soon as the server waits for more input.

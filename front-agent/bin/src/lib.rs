@@ -9,8 +9,10 @@ mod agent;
 mod backoff;
 mod bus;
 mod checks;
+mod files;
 mod function;
 mod gauges;
+mod msix;
 mod served;
 mod settings;
 mod waiting;
@@ -62,6 +64,7 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Serves until the shutdown, then detaches everything.
 async fn serve(startup: Startup<FrontSettings>) -> Result<(), BoxError> {
+    files::allow_many();
     let settings = &startup.settings;
     let options = Options {
         group: settings.socket_group,

@@ -121,8 +121,8 @@ impl FrontDevice {
         }
     }
 
-    /// Writes configuration space: the local image first, then the host if it must hear of it.
-    pub async fn config_write(&self, offset: u16, data: &[u8]) {
+    /// Writes configuration space: the local image first, then the host if it must hear of it. Says whether that reset the function.
+    pub async fn config_write(&self, offset: u16, data: &[u8]) -> bool {
         count(&self.counters.config_writes);
         let outcome = self.config().write(offset, data);
         if outcome.bus_master_cleared {
@@ -138,6 +138,7 @@ impl FrontDevice {
         if outcome.flr {
             self.reset();
         }
+        outcome.flr
     }
 
     /// Reads a BAR or the expansion ROM. What is not there reads as all-ones: beyond its end, with decode off, without a live session.

@@ -98,6 +98,12 @@ impl ClientControl {
         self.client.irqs().is_pending(IrqIndex::Msi, vector.into())
     }
 
+    /// Forgets what is pending and lowers INTx, as after a function-level reset; what the client has connected and masked stays.
+    /// [`Function::reset`](crate::Function::reset) comes after just that.
+    pub fn forget_interrupts(&self) {
+        self.client.irqs().reset();
+    }
+
     /// Sets the level of INTx. A rise is delivered, now or when the client unmasks it.
     pub fn set_intx(&self, level: bool) {
         self.client.irqs().set_level(level);
