@@ -70,8 +70,9 @@ impl BackgroundFunction {
 }
 
 impl Drop for BackgroundFunction {
-    /// Ends the session and gives the device back.
+    /// Unmaps what the VMM has hooked, ends the session and gives the device back.
     fn drop(&mut self) {
+        self.device.unhook();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -17,12 +17,14 @@ use crate::{
     block_on::block_on,
     dma::Dma,
     lanes::{Piece, pieces},
+    rehook::Hooks,
     session::Session,
 };
 
 /// A PCI function whose device is elsewhere.
 ///
-/// Lock order: the DMA gate's, `config`, the session's; none is held across a wait.
+/// Lock order: that of `hooks`, the DMA gate's, `config`, the session's. None is held across a wait, and only that of `hooks` while the VMM
+/// is called.
 #[derive(Debug)]
 pub struct FrontDevice {
     descriptor: Descriptor,
@@ -30,6 +32,7 @@ pub struct FrontDevice {
     session: Session,
     counters: Counters,
     pub(crate) dma: Dma,
+    pub(crate) hooks: Hooks,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +78,7 @@ impl FrontDevice {
             session,
             counters: Counters::default(),
             dma: Dma::default(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -132,6 +136,10 @@ impl FrontDevice {
         }
         if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
             self.intx_may_be_allowed();
+        }
+        // A reset unmaps everything: nothing is mapped for the moment before it.
+        if outcome.moves_mappings() && !outcome.flr {
+            self.rehook();
         }
         if outcome.forward {
             count(&self.counters.config_writes_remote);
@@ -195,6 +203,7 @@ impl FrontDevice {
         self.config().reset();
         self.close_gate(|| self.session.reset());
         self.lower_intx();
+        self.rehook();
         self.session.kick();
     }
 

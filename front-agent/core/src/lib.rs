@@ -20,6 +20,7 @@ mod gate;
 mod incarnation;
 mod lanes;
 mod memory;
+mod rehook;
 mod remote;
 mod session;
 
@@ -31,5 +32,6 @@ pub use dma::{DmaCounters, MessageDma};
 pub use driver::drive;
 pub use gate::MapError;
 pub use memory::{FileMemory, GuestMemory, Window};
+pub use rehook::{HookCounters, Rehook, RehookError};
 pub use remote::{DEFAULT_DEADLINE, Lease, RemoteFunction, RemoteOptions};
 pub use session::{Lost, Session};

@@ -20,6 +20,7 @@ pub mod capability;
 mod config_space;
 mod decode;
 mod descriptor;
+mod mapping;
 pub mod registers;
 
 pub use access::{BarIndex, BarSet, Space, Width};
@@ -33,3 +34,4 @@ pub use descriptor::{
     BarParts, Class, Descriptor, DescriptorError, DescriptorParts, InterruptParts, Interrupts,
     Mask, MsixPart, RangeConflict, RangeParts, RegisterRange, WritePolicy,
 };
+pub use mapping::{AddressKind, Mapping};

@@ -29,6 +29,14 @@ pub struct WriteOutcome {
     pub flr: bool,
 }
 
+impl WriteOutcome {
+    /// Whether [`ConfigSpace::mappings`] may be others than before.
+    #[must_use]
+    pub fn moves_mappings(&self) -> bool {
+        self.command_changed || self.rom_changed || !self.bars_changed.is_empty()
+    }
+}
+
 /// What an outcome is found from: the state before and after.
 struct State {
     command: u16,
