@@ -21,6 +21,8 @@ mod config_space;
 mod decode;
 mod descriptor;
 mod mapping;
+mod message;
+mod msix_table;
 pub mod registers;
 
 pub use access::{BarIndex, BarSet, Space, Width};
@@ -35,3 +37,5 @@ pub use descriptor::{
     Mask, MsixPart, RangeConflict, RangeParts, RegisterRange, WritePolicy,
 };
 pub use mapping::{AddressKind, Mapping};
+pub use message::Message;
+pub use msix_table::{MsixLayout, MsixPlace, MsixTable};

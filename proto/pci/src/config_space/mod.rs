@@ -1,5 +1,6 @@
 //! A function's live configuration space: what the guest reads and writes, answered without the host.
 
+mod message;
 mod register;
 mod special;
 #[cfg(test)]
