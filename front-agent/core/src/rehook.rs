@@ -19,7 +19,7 @@ use crate::device::FrontDevice;
 /// Called on the thread whose config write (or reset) asks for it, which goes on when the guest's address map is as it says. Calls do not
 /// overlap: there is a lock of its own around them, taken before any other of the function's. So a call may look at configuration
 /// space and access regions, and wait for other threads that do; it must not write configuration space, reset, hook or unhook the same
-/// function, nor wait for a thread that does.
+/// function, nor wait for a thread that does. So a VMM whose address map has a lock does not hold it while it hands an access to the function.
 pub trait Rehook: Send + Sync {
     /// Routes accesses to this range to the function. The range overlaps no other that is mapped for this function.
     ///

@@ -163,11 +163,12 @@ impl ConfigSpace {
         self.special.msix_enabled(&self.image)
     }
 
-    /// Whether INTx may be asserted: it is not turned off, and neither MSI nor MSI-X takes its place (PCI 3.0 sections 6.2.2 and
-    /// 6.8.1.3).
+    /// Whether INTx may be asserted: it is not turned off, neither MSI nor MSI-X takes its place (PCI 3.0 sections 6.2.2 and
+    /// 6.8.1.3), and the function is in D0 (in other states it may at most signal power management events; PCI PM 1.2 section 5.4).
     #[must_use]
     pub fn intx_allowed(&self) -> bool {
-        !self.intx_disabled() && self.msi_vectors() == 0 && !self.msix_enabled()
+        let awake = self.power_state() == 0;
+        awake && !self.intx_disabled() && self.msi_vectors() == 0 && !self.msix_enabled()
     }
 
     /// The power state's number, 0 (D0) to 3 (D3hot); 0 without power management.
