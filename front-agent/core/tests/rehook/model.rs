@@ -23,7 +23,7 @@ const FUNCTIONS: [&[(u8, Bar)]; 2] = [
         (1, Bar::io(16)),
         (2, Bar::memory64(1 << 20).prefetchable()),
         (4, Bar::memory_below_1m(4096)),
-        (5, Bar::memory32(4096).prefetchable()),
+        (5, Bar::memory32(16 << 10).prefetchable()),
     ],
     &[
         (0, Bar::memory64(1 << 40)),
@@ -49,6 +49,8 @@ struct Model {
     keeps_state: bool,
     registers: Vec<Register>,
     taken: Vec<Range>,
+    /// What was answered when something was last hooked.
+    answered: BTreeMap<u8, Range>,
     live: BTreeMap<u8, Range>,
 }
 
@@ -66,7 +68,7 @@ struct Register {
 }
 
 impl Model {
-    fn new(bars: &[(u8, Bar)], keeps_state: bool, taken: &[Range]) -> Self {
+    fn new(bars: &[(u8, Bar)], keeps_state: bool) -> Self {
         let mut registers = Vec::new();
         for &(index, bar) in bars {
             let kind = match bar.kind {
@@ -85,7 +87,8 @@ impl Model {
             power: 0,
             keeps_state,
             registers,
-            taken: taken.to_vec(),
+            taken: Vec::new(),
+            answered: BTreeMap::new(),
             live: BTreeMap::new(),
         }
     }
@@ -146,9 +149,22 @@ impl Model {
         answered
     }
 
+    /// The VMM puts something of its own there, if it can, or takes it away.
+    fn toggle(&mut self, range: Range) {
+        if self.taken.contains(&range) {
+            self.taken.retain(|&other| other != range);
+        } else if !self.live.values().any(|&live| overlap(range, live)) {
+            self.taken.push(range);
+        }
+    }
+
     /// What is answered is hooked where it can be, and else stays where it was, if nothing of the function's has come there.
     fn rehook(&mut self) {
         let answered = self.answered();
+        if answered == self.answered {
+            return;
+        }
+        self.answered.clone_from(&answered);
         let free = |range: Range| !self.taken.iter().any(|&taken| overlap(range, taken));
         let mut live: BTreeMap<u8, Range> = answered.clone();
         live.retain(|_, range| free(*range));
@@ -239,13 +255,24 @@ impl Register {
     }
 }
 
-/// One write, made of random bits: mostly a whole value to a register that matters, sometimes a part of one or anything anywhere.
-fn decode_write(mut random: u64) -> (usize, Vec<u8>) {
+/// What happens.
+#[derive(Debug)]
+enum Step {
+    Write(usize, Vec<u8>),
+    /// The VMM takes that of [`TAKEN`], or gives it back.
+    Toggle(usize),
+}
+
+/// One step, made of random bits: mostly a whole value to a register that matters, sometimes a part of one or anything anywhere.
+fn step(mut random: u64) -> Step {
     let mut pick = |among: u64| {
         let picked = random % among;
         random /= among;
         usize::try_from(picked).unwrap()
     };
+    if pick(16) == 0 {
+        return Step::Toggle(pick(TAKEN.len() as u64));
+    }
     let registers = [
         0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30, 0x10, 0x18, 0x1c, 4, 4, POWER, FLR, 0x3c, 0,
     ];
@@ -254,23 +281,24 @@ fn decode_write(mut random: u64) -> (usize, Vec<u8>) {
         4 => [3, 3, 2, 1, 0, 7][pick(6)],
         POWER => [3, 0, 1, 2][pick(4)],
         FLR => [1, 0, 0, 0][pick(4)],
+        _ if pick(2) == 0 => VALUES[pick(4)],
         _ => VALUES[pick(VALUES.len() as u64)],
     };
     let bytes = u64::to_le_bytes(value);
     match pick(8) {
-        0 => (register, bytes[..1].to_vec()),
-        1 => (register + 2, bytes[2..4].to_vec()),
-        2 => (register, bytes[..2].to_vec()),
-        3 => (register, bytes.to_vec()),
+        0 => Step::Write(register, bytes[..1].to_vec()),
+        1 => Step::Write(register + 2, bytes[2..4].to_vec()),
+        2 => Step::Write(register, bytes[..2].to_vec()),
+        3 => Step::Write(register, bytes.to_vec()),
         4 => {
             let (offset, width) = (pick(0x110), [1, 2, 4][pick(3)]);
-            (offset, vec![[0, 0xff, 0x10][pick(3)]; width])
+            Step::Write(offset, vec![[0, 0xff, 0x10][pick(3)]; width])
         }
-        _ => (register, bytes[..4].to_vec()),
+        _ => Step::Write(register, bytes[..4].to_vec()),
     }
 }
 
-/// Bases near one another and of what is taken, questions for the size, and upper halves.
+/// Bases near one another and of what is taken (the first ones often), questions for the size, and upper halves.
 const VALUES: [u64; 24] = [
     0,
     0xe000_0000,
@@ -310,20 +338,26 @@ proptest! {
 
     #[test]
     fn what_is_hooked_is_what_the_model_answers(
-        writes in prop::collection::vec(any::<u64>(), 1..24),
+        steps in prop::collection::vec(any::<u64>(), 1..32),
         which in 0_usize..2,
         keeps_state in any::<bool>(),
-        taken in 0..=TAKEN.len(),
     ) {
-        let bars = FUNCTIONS[which];
         let device = device(DESCRIPTORS[which][usize::from(keeps_state)].clone());
-        let vmm = Vmm::with_taken(&TAKEN[..taken]);
-        let mut model = Model::new(bars, keeps_state, &TAKEN[..taken]);
+        let vmm = Vmm::with_taken(&[]);
+        let mut model = Model::new(FUNCTIONS[which], keeps_state);
         device.hook(vmm.clone());
-        for (offset, data) in writes.into_iter().map(decode_write) {
-            device.config_write_blocking(u16::try_from(offset).unwrap(), &data);
-            model.write(offset, &data);
-            prop_assert_eq!(vmm.live(), model.hooked(), "after {:x?} at {:#x}", data, offset);
+        for step in steps.into_iter().map(step) {
+            match &step {
+                Step::Toggle(which) => {
+                    model.toggle(TAKEN[*which]);
+                    vmm.taken.lock().unwrap().clone_from(&model.taken);
+                }
+                Step::Write(offset, data) => {
+                    device.config_write_blocking(u16::try_from(*offset).unwrap(), data);
+                    model.write(*offset, data);
+                }
+            }
+            prop_assert_eq!(vmm.live(), model.hooked(), "after {:x?}", step);
         }
         drop(device);
         prop_assert!(vmm.live().is_empty());

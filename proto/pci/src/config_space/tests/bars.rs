@@ -336,7 +336,9 @@ fn any_bar() -> impl Strategy<Value = Bar> {
     prop_oneof![
         (2..=8_u32).prop_map(|log2| Bar::io(1 << log2)),
         (4..=31_u32).prop_map(|log2| Bar::memory32(1 << log2)),
+        (4..=31_u32).prop_map(|log2| Bar::memory32(1 << log2).prefetchable()),
         (4..=40_u32).prop_map(|log2| Bar::memory64(1 << log2)),
+        (4..=40_u32).prop_map(|log2| Bar::memory64(1 << log2).prefetchable()),
         (4..=19_u32).prop_map(|log2| Bar::memory_below_1m(1 << log2)),
     ]
 }
@@ -346,7 +348,8 @@ proptest! {
     #[test]
     fn sizing_tells_the_size_and_never_loses_the_base(
         bar in any_bar(),
-        page in any::<u64>(),
+        page in prop_oneof![any::<u64>(), any::<u32>().prop_map(u64::from)],
+        together in any::<bool>(),
         decodes in any::<bool>(),
         pattern in prop::sample::select(vec![u32::MAX, 0xffff_fffe, 0xffff_fffc, 0xffff_fff0]),
     ) {
@@ -359,21 +362,25 @@ proptest! {
         let placed = config.bar_address(BarIndex::B0);
         prop_assert_eq!(placed, Some(base));
 
-        let halves: &[usize] = if bar.is_64_bit() { &[0x10, 0x14] } else { &[0x10] };
+        // Half after half, or both and then both back.
+        let halves = if bar.is_64_bit() { vec![0x10, 0x14] } else { vec![0x10] };
+        let rounds = if together { vec![halves] } else { halves.chunks(1).map(<[_]>::to_vec).collect() };
         let mut size_mask = 0;
-        for (i, &half) in halves.iter().enumerate() {
-            let old = read32(&config, half);
-            // Each asks for the size if it sets all bits of an address in this register.
-            let pattern = match half {
-                0x14 => u32::MAX,
-                _ => pattern | low(bar.size_mask()),
-            };
-            let outcome = write32(&mut config, half, pattern);
-            prop_assert!(outcome.bars_changed.is_empty());
+        for round in rounds {
+            let old: Vec<_> = round.iter().map(|&half| read32(&config, half)).collect();
+            for &half in &round {
+                // Each asks for the size if it sets all bits of an address in this register.
+                let pattern = match half {
+                    0x14 => u32::MAX,
+                    _ => pattern | low(bar.size_mask()),
+                };
+                prop_assert!(write32(&mut config, half, pattern).bars_changed.is_empty());
+            }
             prop_assert_eq!(config.bar_address(BarIndex::B0), placed);
-            size_mask |= u64::from(read32(&config, half)) << (32 * i);
-            let outcome = write32(&mut config, half, old);
-            prop_assert!(outcome.bars_changed.is_empty());
+            for (&half, old) in round.iter().zip(old) {
+                size_mask |= u64::from(read32(&config, half)) << (8 * (half - 0x10));
+                prop_assert!(write32(&mut config, half, old).bars_changed.is_empty());
+            }
         }
         prop_assert_eq!(size_mask, bar.size_mask() | u64::from(bar.type_bits()));
         prop_assert_eq!(config.bar_address(BarIndex::B0), placed);
