@@ -16,7 +16,7 @@ use std::{
 
 use potemkin_pci::BuildError;
 use potemkin_sdk::{
-    AccessError, AddressBus, BarIndex, Descriptor, Device, DeviceHandle, PlatformBuilder,
+    AccessError, AddressKind, BarIndex, Descriptor, Device, DeviceHandle, PlatformBuilder,
     PlatformRange, Register, ResetKind, Space, Width,
 };
 use vm_superio::{Serial, Trigger, serial::NoEvents};
@@ -102,11 +102,11 @@ impl Uart {
         let descriptor = PlatformBuilder::new()
             .at(PlatformRange::forward(
                 BarIndex::B0,
-                AddressBus::Port,
+                AddressKind::Port,
                 port,
                 PORTS,
             ))
-            .at(PlatformRange::ignore(AddressBus::Port, PROGRESS_PORT, 1).logged())
+            .at(PlatformRange::ignore(AddressKind::Port, PROGRESS_PORT, 1).logged())
             .line(line)
             .build()?;
         Ok(Self {

@@ -99,6 +99,6 @@ pub use bus_master::{BusError, BusMaster, DmaError, Vector};
 pub use device::{AccessError, BlockMode, Device, Register, ResetKind};
 pub use handle::DeviceHandle;
 pub use potemkin_pci::{
-    AddressBus, Bar, BarIndex, BuildError, Capability, Class, Descriptor, DescriptorBuilder,
+    AddressKind, Bar, BarIndex, BuildError, Capability, Class, Descriptor, DescriptorBuilder,
     Interrupts, PlatformBuilder, PlatformRange, RegisterRange, Space, Width, WritePolicy,
 };

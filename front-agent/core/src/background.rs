@@ -9,6 +9,7 @@ use crate::{
     attach::{AttachError, Target},
     bus::Bus,
     device::FrontDevice,
+    messages::{Interrupts, MessageInterrupts},
     remote::{RemoteFunction, RemoteOptions},
 };
 
@@ -36,7 +37,7 @@ pub enum BackgroundError {
 
 impl BackgroundFunction {
     /// Attaches and returns once the host has accepted the session. `bus` is called on the session's thread; [`crate::NoBus`] is for a
-    /// device that raises no interrupts.
+    /// device that raises no interrupts. For a VMM that keeps the MSI-X table itself ([`FrontDevice::new`]).
     ///
     /// # Errors
     /// Which step failed, where, and why.
@@ -44,6 +45,31 @@ impl BackgroundFunction {
         options: RemoteOptions,
         target: Target,
         bus: impl Bus + Send + Sync + 'static,
+    ) -> Result<Self, BackgroundError> {
+        Self::start(async move { Ok((RemoteFunction::attach(&options, &target).await?, bus)) })
+    }
+
+    /// The same for a VMM that has no interrupt tables for the function and takes its messages ([`FrontDevice::embedded`]).
+    ///
+    /// What else such a VMM does: [`FrontDevice::hook`] for the guest's address map, [`FrontDevice::map_window`] for its memory,
+    /// [`crate::VcpuAccess`] and the `_blocking` calls for its vCPUs.
+    ///
+    /// # Errors
+    /// Which step failed, where, and why.
+    pub fn embed(
+        options: RemoteOptions,
+        target: Target,
+        vmm: Arc<dyn Interrupts>,
+    ) -> Result<Self, BackgroundError> {
+        Self::start(async move {
+            let function = RemoteFunction::embed(&options, &target, vmm).await?;
+            let bus = MessageInterrupts::new(Arc::clone(function.device()));
+            Ok((function, bus))
+        })
+    }
+
+    fn start<B: Bus + Send + Sync + 'static>(
+        attach: impl Future<Output = Result<(RemoteFunction, B), AttachError>> + Send + 'static,
     ) -> Result<Self, BackgroundError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -53,7 +79,7 @@ impl BackgroundFunction {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("potemkin-session".to_owned())
-            .spawn(move || runtime.block_on(run(options, target, bus, answer, stopped)))
+            .spawn(move || runtime.block_on(run(attach, answer, stopped)))
             .map_err(BackgroundError::Thread)?;
         let device = answered.recv().map_err(|_| BackgroundError::Ended)??;
         Ok(Self {
@@ -70,8 +96,9 @@ impl BackgroundFunction {
 }
 
 impl Drop for BackgroundFunction {
-    /// Ends the session and gives the device back.
+    /// Unmaps what the VMM has hooked, ends the session and gives the device back.
     fn drop(&mut self) {
+        self.device.unhook();
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -81,15 +108,13 @@ impl Drop for BackgroundFunction {
     }
 }
 
-async fn run(
-    options: RemoteOptions,
-    target: Target,
-    bus: impl Bus + Send + Sync + 'static,
+async fn run<B: Bus + Send + Sync + 'static>(
+    attach: impl Future<Output = Result<(RemoteFunction, B), AttachError>>,
     answer: mpsc::SyncSender<Result<Arc<FrontDevice>, AttachError>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let function = match RemoteFunction::attach(&options, &target).await {
-        Ok(function) => function,
+    let (function, bus) = match attach.await {
+        Ok(attached) => attached,
         Err(error) => {
             // The receiver waits in `attach`.
             let _ = answer.send(Err(error));

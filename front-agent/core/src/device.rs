@@ -1,44 +1,46 @@
 //! The front device: a function as the guest sees it.
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use potemkin_pci::{ConfigSpace, Descriptor, Space, Width, WritePolicy};
-use potemkin_session::{
-    access::{Extent, Location, Posting},
-    front::Revocation,
-};
+use potemkin_pci::{ConfigSpace, Descriptor, MsixPlace, Space, WritePolicy};
+use potemkin_session::{access::Posting, front::Revocation};
 
 use crate::{
-    block_on::block_on,
     dma::Dma,
-    lanes::{Piece, pieces},
+    lanes::pieces,
+    messages::{Interrupts, LocalInterrupts},
+    rehook::Hooks,
     session::Session,
 };
 
 /// A function whose device is elsewhere: a PCI function, or a platform function at fixed addresses.
 ///
-/// Lock order: the DMA gate's, `config`, the session's; none is held across a wait.
+/// Lock order: that of `hooks`, the DMA gate's, that of `local`, `config`, the session's. None is held across a wait; while the VMM is called, that
+/// of `hooks` (for a mapping) or that of `local` (for a message).
 #[derive(Debug)]
 pub struct FrontDevice {
     descriptor: Descriptor,
     config: Mutex<ConfigSpace>,
     session: Session,
-    counters: Counters,
+    pub(crate) counters: Counters,
     pub(crate) dma: Dma,
+    pub(crate) hooks: Hooks,
+    /// None: the VMM has the MSI-X table and MSI's mask bits.
+    pub(crate) local: Option<LocalInterrupts>,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+pub(crate) struct Counters {
     config_reads: AtomicU64,
     config_reads_remote: AtomicU64,
     config_writes: AtomicU64,
     config_writes_remote: AtomicU64,
-    bar_reads: AtomicU64,
-    bar_writes: AtomicU64,
-    refused: AtomicU64,
+    pub(crate) bar_reads: AtomicU64,
+    pub(crate) bar_writes: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
 /// What the guest did so far, and how much of it needed the host.
@@ -60,12 +62,13 @@ pub struct DeviceCounters {
     pub refused: u64,
 }
 
-fn count(counter: &AtomicU64) {
+pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl FrontDevice {
-    /// The function that `descriptor` describes, served by `session`.
+    /// The function that `descriptor` describes, served by `session`, for a VMM that keeps the MSI-X table and masks by itself, as one does
+    /// behind vfio-user: which vectors fire goes to its [`Bus`](crate::Bus), and accesses of the table go to the device.
     pub fn new(descriptor: Descriptor, session: Session) -> Self {
         Self {
             config: Mutex::new(ConfigSpace::new(&descriptor)),
@@ -73,6 +76,18 @@ impl FrontDevice {
             session,
             counters: Counters::default(),
             dma: Dma::default(),
+            hooks: Hooks::default(),
+            local: None,
+        }
+    }
+
+    /// The same for a VMM that knows messages only: the MSI-X table, the pending bits and the masks of MSI are kept here, accesses of them are
+    /// local, and what comes out are the messages that the guest programmed. To be driven with [`crate::MessageInterrupts`].
+    pub fn embedded(descriptor: Descriptor, session: Session, vmm: Arc<dyn Interrupts>) -> Self {
+        let local = Some(LocalInterrupts::new(&descriptor, vmm));
+        Self {
+            local,
+            ..Self::new(descriptor, session)
         }
     }
 
@@ -121,15 +136,23 @@ impl FrontDevice {
         }
     }
 
-    /// Writes configuration space: the local image first, then the host if it must hear of it. Says whether that reset the function.
+    /// Writes configuration space: the local image first, then the host if it must hear of it. What is past its end is dropped. Says whether
+    /// that reset the function.
     pub async fn config_write(&self, offset: u16, data: &[u8]) -> bool {
         count(&self.counters.config_writes);
+        let room = self.descriptor.config_image().len();
+        let data = &data[..data.len().min(room.saturating_sub(offset.into()))];
         let outcome = self.config().write(offset, data);
         if outcome.bus_master_cleared {
             self.close_gate(|| self.session.revoke(Revocation::BusMasterOff));
         }
         if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
             self.intx_may_be_allowed();
+            self.send_due();
+        }
+        // A reset unmaps everything: nothing is mapped for the moment before it.
+        if outcome.moves_mappings() && !outcome.flr {
+            self.rehook();
         }
         if outcome.forward {
             count(&self.counters.config_writes_remote);
@@ -147,7 +170,8 @@ impl FrontDevice {
             return self.rom_read(offset, out);
         }
         count(&self.counters.bar_reads);
-        if !self.reachable(space, offset, out.len()) || !self.fetch(space, offset, out).await {
+        if !self.reachable(space, offset, out.len()) || !self.read_places(space, offset, out).await
+        {
             count(&self.counters.refused);
             out.fill(0xff);
         }
@@ -156,7 +180,9 @@ impl FrontDevice {
     /// Writes a BAR. Returns at once where the register's policy posts writes; dropped where there is nothing.
     pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) {
         count(&self.counters.bar_writes);
-        if !self.reachable(space, offset, data.len()) || !self.store(space, offset, data).await {
+        if !self.reachable(space, offset, data.len())
+            || !self.write_places(space, offset, data).await
+        {
             count(&self.counters.refused);
         }
     }
@@ -164,29 +190,13 @@ impl FrontDevice {
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
     pub fn reset(&self) {
         self.config().reset();
+        if let Some(local) = &self.local {
+            local.reset();
+        }
         self.close_gate(|| self.session.reset());
         self.lower_intx();
+        self.rehook();
         self.session.kick();
-    }
-
-    /// [`FrontDevice::config_read`] for a vCPU thread; the session must be driven by another one.
-    pub fn config_read_blocking(&self, offset: u16, out: &mut [u8]) {
-        block_on(self.config_read(offset, out));
-    }
-
-    /// [`FrontDevice::config_write`] for a vCPU thread.
-    pub fn config_write_blocking(&self, offset: u16, data: &[u8]) {
-        block_on(self.config_write(offset, data));
-    }
-
-    /// [`FrontDevice::region_read`] for a vCPU thread.
-    pub fn region_read_blocking(&self, space: Space, offset: u64, out: &mut [u8]) {
-        block_on(self.region_read(space, offset, out));
-    }
-
-    /// [`FrontDevice::region_write`] for a vCPU thread.
-    pub fn region_write_blocking(&self, space: Space, offset: u64, data: &[u8]) {
-        block_on(self.region_write(space, offset, data));
     }
 
     pub(crate) fn config(&self) -> MutexGuard<'_, ConfigSpace> {
@@ -194,7 +204,7 @@ impl FrontDevice {
     }
 
     /// Whether an access finds the BAR: it has these bytes, and its kind of decode is on.
-    fn reachable(&self, space: Space, offset: u64, len: usize) -> bool {
+    pub(crate) fn reachable(&self, space: Space, offset: u64, len: usize) -> bool {
         let Space::Bar(index) = space else {
             return false;
         };
@@ -223,6 +233,40 @@ impl FrontDevice {
         }
     }
 
+    /// Reads what is here and asks the host for the rest; false when any part has no result.
+    async fn read_places(&self, space: Space, offset: u64, out: &mut [u8]) -> bool {
+        let mut start = 0;
+        while start < out.len() {
+            let at = offset + start as u64;
+            let (place, length) = self.place(space, at, out.len() - start);
+            let part = &mut out[start..start + length];
+            match place {
+                MsixPlace::Elsewhere if !self.fetch(space, at, part).await => return false,
+                MsixPlace::Elsewhere => {}
+                place => self.read_local(place, part),
+            }
+            start += length;
+        }
+        true
+    }
+
+    /// Writes what is here and tells the host the rest; false when any part was dropped.
+    async fn write_places(&self, space: Space, offset: u64, data: &[u8]) -> bool {
+        let mut start = 0;
+        while start < data.len() {
+            let at = offset + start as u64;
+            let (place, length) = self.place(space, at, data.len() - start);
+            let part = &data[start..start + length];
+            match place {
+                MsixPlace::Elsewhere if !self.store(space, at, part).await => return false,
+                MsixPlace::Elsewhere => {}
+                place => self.write_local(place, part),
+            }
+            start += length;
+        }
+        true
+    }
+
     /// Asks the host; false when any part has no result.
     async fn fetch(&self, space: Space, offset: u64, out: &mut [u8]) -> bool {
         for piece in pieces(space, offset, out.len()) {
@@ -238,7 +282,7 @@ impl FrontDevice {
     async fn store(&self, space: Space, offset: u64, data: &[u8]) -> bool {
         for piece in pieces(space, offset, data.len()) {
             let bytes = &data[piece.start..piece.start + piece.len()];
-            let posting = self.posting(&piece);
+            let posting = self.posting(space, piece.at.offset);
             let written = self
                 .session
                 .write(piece.at, piece.extent, posting, bytes)
@@ -253,74 +297,10 @@ impl FrontDevice {
         true
     }
 
-    fn posting(&self, piece: &Piece) -> Posting {
-        match self
-            .descriptor
-            .write_policy(piece.at.space, piece.at.offset)
-        {
+    pub(crate) fn posting(&self, space: Space, offset: u64) -> Posting {
+        match self.descriptor.write_policy(space, offset) {
             WritePolicy::Posted => Posting::Posted,
             WritePolicy::NonPosted => Posting::NonPosted,
         }
     }
-
-    /// Writes one port or FIFO register several times, or reads it: a string instruction, as one access. `data` or `out` holds the
-    /// elements.
-    pub async fn string_write(&self, space: Space, offset: u64, width: Width, data: &[u8]) {
-        count(&self.counters.bar_writes);
-        let (at, posting) = self.string_at(space, offset, width);
-        for chunk in data.chunks(potemkin_session::access::MAX_ACCESS_BYTES) {
-            let sent = match string_extent(width, chunk.len()) {
-                Some(extent) if self.reachable(space, offset, width.bytes()) => {
-                    self.session.write(at, extent, posting, chunk).await.is_ok()
-                }
-                _ => false,
-            };
-            if !sent {
-                count(&self.counters.refused);
-                return;
-            }
-        }
-    }
-
-    /// Reads one port or FIFO register as often as `out` has elements: a string instruction, as one access.
-    pub async fn string_read(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) {
-        count(&self.counters.bar_reads);
-        let (at, _) = self.string_at(space, offset, width);
-        for chunk in out.chunks_mut(potemkin_session::access::MAX_ACCESS_BYTES) {
-            let answer = match string_extent(width, chunk.len()) {
-                Some(extent) if self.reachable(space, offset, width.bytes()) => {
-                    self.session.read(at, extent).await.ok()
-                }
-                _ => None,
-            };
-            match answer {
-                Some(bytes) => chunk.copy_from_slice(&bytes),
-                None => {
-                    count(&self.counters.refused);
-                    chunk.fill(0xff);
-                }
-            }
-        }
-    }
-
-    fn string_at(&self, space: Space, offset: u64, width: Width) -> (Location, Posting) {
-        let at = Location {
-            space,
-            offset,
-            width,
-        };
-        let posting = match self.descriptor.write_policy(space, offset) {
-            WritePolicy::Posted => Posting::Posted,
-            WritePolicy::NonPosted => Posting::NonPosted,
-        };
-        (at, posting)
-    }
-}
-
-/// So many elements at one offset; `None` when the bytes are no whole elements.
-fn string_extent(width: Width, bytes: usize) -> Option<Extent> {
-    if bytes == 0 || !bytes.is_multiple_of(width.bytes()) {
-        return None;
-    }
-    u16::try_from(bytes / width.bytes()).ok().map(Extent::Fixed)
 }

@@ -152,9 +152,18 @@ impl FrontDevice {
         self.session().kick();
     }
 
-    /// The function was reset: its interrupt pin is low.
+    /// The guest has ended an INTx interrupt (EOI), and the VMM has lowered the line by itself. If the device still raises INTx once it has done
+    /// what the guest wrote before, the VMM is told the level again. Not for a VMM whose line stays up until it is told otherwise.
+    pub fn intx_ended(&self) {
+        if self.dma.intx.shown.swap(false, Ordering::Relaxed) {
+            self.intx_may_be_allowed();
+        }
+    }
+
+    /// The function was reset, or is gone: its interrupt pin is low.
     pub(crate) fn lower_intx(&self) {
         self.dma.intx.raised.store(false, Ordering::Relaxed);
+        self.config().set_interrupt_status(false);
         self.dma.intx_may_have_changed();
     }
 

@@ -1,14 +1,16 @@
 //! The front device: the half of a remote PCI function that lives with the guest.
 //!
 //! - [`FrontDevice`] is what the guest's accesses meet: a local configuration image, decode, the policy of each register, and the
-//!   session to the device host. It is `Send + Sync`: a vCPU thread may use its blocking calls, a task the async ones.
+//!   session to the device host. It is `Send + Sync`: a vCPU thread may use its blocking calls ([`VcpuAccess`]), a task the async ones.
 //! - [`Session`] and [`drive`] join a [`FrontDevice`] to a transport's stream.
 //! - [`Bus`] is what the VMM does for the device: interrupts. Its memory it gives by [`FrontDevice::map_window`].
+//! - A VMM that embeds the function hears by [`Rehook`] which ranges of addresses are the function's, and by [`Interrupts`] of messages.
 //! - [`Broker`] is the control plane's client: attach and detach.
 //! - [`BackgroundFunction`] puts the three together on a thread of its own, for a VMM that has no async runtime.
 //!
 //! Config reads are answered from the local image, volatile bits apart; a BAR access travels as (BAR, offset), never as a guest address.
 
+mod address;
 mod attach;
 mod background;
 mod block_on;
@@ -20,9 +22,12 @@ mod gate;
 mod incarnation;
 mod lanes;
 mod memory;
-mod place;
+mod messages;
+mod rehook;
 mod remote;
 mod session;
+mod strings;
+mod vcpu;
 
 pub use attach::{AttachError, Attachment, Broker, BrokerAddress, Target};
 pub use background::{BackgroundError, BackgroundFunction};
@@ -32,5 +37,8 @@ pub use dma::{DmaCounters, MessageDma};
 pub use driver::drive;
 pub use gate::MapError;
 pub use memory::{FileMemory, GuestMemory, Window};
+pub use messages::{Interrupts, MessageInterrupts};
+pub use rehook::{HookCounters, Rehook, RehookError};
 pub use remote::{DEFAULT_DEADLINE, Lease, RemoteFunction, RemoteOptions};
 pub use session::{Lost, Session};
+pub use vcpu::VcpuAccess;

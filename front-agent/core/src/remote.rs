@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use potemkin_pci::Descriptor;
 use potemkin_transport::{
     Connection, DialOptions, Dialer, FrameStream, TlsMaterial, TransportKind,
 };
@@ -11,6 +12,7 @@ use crate::{
     bus::Bus,
     device::FrontDevice,
     driver::drive,
+    messages::Interrupts,
     session::Session,
 };
 
@@ -56,15 +58,39 @@ pub struct Lease {
 impl RemoteFunction {
     /// Attaches the device and opens the session's stream. All is undone when a step fails.
     ///
+    /// The function is one of [`FrontDevice::new`]: for a VMM that keeps the MSI-X table itself.
+    ///
     /// # Errors
     /// Which step failed, where, and why.
     pub async fn attach(options: &RemoteOptions, target: &Target) -> Result<Self, AttachError> {
+        Self::attach_as(options, target, FrontDevice::new).await
+    }
+
+    /// The same with a function of [`FrontDevice::embedded`], whose interrupts come out as messages: [`RemoteFunction::into_parts`] wants
+    /// [`MessageInterrupts`](crate::MessageInterrupts) of its device.
+    ///
+    /// # Errors
+    /// Which step failed, where, and why.
+    pub async fn embed(
+        options: &RemoteOptions,
+        target: &Target,
+        vmm: Arc<dyn Interrupts>,
+    ) -> Result<Self, AttachError> {
+        let function = |descriptor, session| FrontDevice::embedded(descriptor, session, vmm);
+        Self::attach_as(options, target, function).await
+    }
+
+    async fn attach_as(
+        options: &RemoteOptions,
+        target: &Target,
+        function: impl FnOnce(Descriptor, Session) -> FrontDevice,
+    ) -> Result<Self, AttachError> {
         let mut broker = Broker::connect(&options.tls, &options.broker, &options.dial).await?;
         let attachment = broker.attach(target).await?;
         match open_stream(options, broker.address()).await {
             Ok((connection, stream)) => {
                 let session = Session::new(attachment.front_config(options.deadline));
-                let device = FrontDevice::new(attachment.descriptor.clone(), session);
+                let device = function(attachment.descriptor.clone(), session);
                 Ok(Self {
                     attachment,
                     device: Arc::new(device),

@@ -32,7 +32,7 @@ fn decode_bars(
     length: u64,
     fits: impl Fn(BarKind) -> bool,
 ) -> Option<(Space, u64)> {
-    config.placed_bars().find_map(|(index, bar, base)| {
+    config.bar_addresses().find_map(|(index, bar, base)| {
         let offset = offset_within(base, bar.size, address, length)?;
         fits(bar.kind).then_some((Space::Bar(index), offset))
     })
@@ -151,19 +151,31 @@ mod tests {
     }
 
     #[test]
-    fn bars_without_an_address_do_not_cover_page_0() {
+    fn base_0_is_a_base_when_decode_is_on() {
         let mut config = config();
         config.reset();
-        let _ = config.write(0x04, &[0x03]);
         assert_eq!(decode_memory(&config, 0, 4), None);
-        assert_eq!(decode_port(&config, 0, 1), None);
+        let _ = config.write(0x04, &[0x03]);
+        assert_eq!(decode_memory(&config, 0xffc, 4), bar(BarIndex::B0, 0xffc));
+        assert_eq!(decode_memory(&config, 0x1000, 4), bar(BarIndex::B2, 0x1000));
+        assert_eq!(decode_port(&config, 0, 1), bar(BarIndex::B1, 0));
+    }
+
+    #[test]
+    fn a_rom_at_0_needs_its_enable_bit() {
+        let descriptor = DescriptorBuilder::new(1, 1).rom(vec![0; 2048]);
+        let mut config = ConfigSpace::new(&descriptor.build().unwrap());
+        let _ = config.write(0x04, &[0x02]);
+        assert_eq!(decode_memory(&config, 0, 4), None);
+        let _ = config.write(0x30, &[1]);
+        assert_eq!(decode_memory(&config, 4, 4), Some((Space::Rom, 4)));
     }
 
     #[test]
     fn a_bar_near_the_top_does_not_wrap() {
         let mut config = config();
-        let _ = config.write(0x18, &0xffff_f7ff_fff0_0000_u64.to_le_bytes());
-        let top = 0xffff_f7ff_ffff_ffff;
+        let _ = config.write(0x18, &0xfffe_ffff_fff0_0000_u64.to_le_bytes());
+        let top = 0xfffe_ffff_ffff_ffff;
         assert_eq!(decode_memory(&config, top, 1), bar(BarIndex::B2, 0xf_ffff));
         assert_eq!(decode_memory(&config, top, 2), None);
         assert_eq!(decode_memory(&config, top, u64::MAX), None);

@@ -20,6 +20,9 @@ pub mod capability;
 mod config_space;
 mod decode;
 mod descriptor;
+mod mapping;
+mod message;
+mod msix_table;
 mod platform;
 pub mod registers;
 
@@ -34,6 +37,7 @@ pub use descriptor::{
     BarParts, Class, Descriptor, DescriptorError, DescriptorParts, InterruptParts, Interrupts,
     Mask, MsixPart, RangeConflict, RangeParts, Region, RegisterRange, WritePolicy,
 };
-pub use platform::{
-    AddressBus, Platform, PlatformError, PlatformParts, PlatformRange, RangeAction,
-};
+pub use mapping::{AddressKind, Mapping};
+pub use message::Message;
+pub use msix_table::{MsixLayout, MsixPlace, MsixTable};
+pub use platform::{Platform, PlatformError, PlatformParts, PlatformRange, RangeAction};

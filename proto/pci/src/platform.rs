@@ -3,7 +3,7 @@
 //! The ranges that go to the device are its *regions*, numbered 0 to 5 as BARs are: an access travels as ([`Space::Bar`] of the
 //! region, offset in it), never as an address.
 
-use crate::{BarIndex, Space};
+use crate::{AddressKind, BarIndex, Mapping, Space};
 
 /// More ranges than any device at fixed addresses has.
 const RANGES_MAX: usize = 64;
@@ -35,7 +35,7 @@ pub struct PlatformParts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PlatformRange {
     /// Which addresses.
-    pub bus: AddressBus,
+    pub bus: AddressKind,
     /// The first one.
     pub address: u64,
     /// Bytes (of ports: how many), at least 1.
@@ -44,15 +44,6 @@ pub struct PlatformRange {
     pub action: RangeAction,
     /// Each access is shown to the operator (at debug level).
     pub logged: bool,
-}
-
-/// One of a machine's two kinds of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AddressBus {
-    /// I/O ports, 16 bits.
-    Port,
-    /// Guest-physical memory.
-    Memory,
 }
 
 /// What becomes of an access to a range.
@@ -120,7 +111,7 @@ pub enum PlatformError {
 impl PlatformRange {
     /// The range, for the device's region.
     #[must_use]
-    pub const fn forward(region: BarIndex, bus: AddressBus, address: u64, length: u64) -> Self {
+    pub const fn forward(region: BarIndex, bus: AddressKind, address: u64, length: u64) -> Self {
         Self {
             bus,
             address,
@@ -132,7 +123,7 @@ impl PlatformRange {
 
     /// The range, ignored.
     #[must_use]
-    pub const fn ignore(bus: AddressBus, address: u64, length: u64) -> Self {
+    pub const fn ignore(bus: AddressKind, address: u64, length: u64) -> Self {
         Self {
             bus,
             address,
@@ -160,6 +151,20 @@ impl PlatformRange {
         }
     }
 
+    /// The range as a VMM hooks it; `None` when it is ignored.
+    #[must_use]
+    pub const fn mapping(&self) -> Option<Mapping> {
+        match self.action {
+            RangeAction::Forward(index) => Some(Mapping {
+                kind: self.bus,
+                address: self.address,
+                size: self.length,
+                space: Space::Bar(index),
+            }),
+            RangeAction::Ignore => None,
+        }
+    }
+
     /// Whether all of an access lies in it.
     const fn holds(&self, address: u64, length: u64) -> bool {
         let Some(offset) = address.checked_sub(self.address) else {
@@ -170,8 +175,8 @@ impl PlatformRange {
 
     fn validate(&self, position: usize) -> Result<(), PlatformError> {
         let limit = match self.bus {
-            AddressBus::Port => PORTS,
-            AddressBus::Memory => u64::MAX,
+            AddressKind::Port => PORTS,
+            AddressKind::Memory => u64::MAX,
         };
         let end = self.address.checked_add(self.length);
         let forwarded = matches!(self.action, RangeAction::Forward(_));
@@ -201,7 +206,7 @@ impl Platform {
 
     /// The range in which all of an access lies.
     #[must_use]
-    pub fn range_at(&self, bus: AddressBus, address: u64, length: u64) -> Option<&PlatformRange> {
+    pub fn range_at(&self, bus: AddressKind, address: u64, length: u64) -> Option<&PlatformRange> {
         let after = self
             .ranges
             .partition_point(|range| (range.bus, range.address) <= (bus, address));
@@ -281,23 +286,23 @@ mod tests {
     }
 
     fn uart() -> PlatformRange {
-        PlatformRange::forward(BarIndex::B0, AddressBus::Port, 0x3f8, 8)
+        PlatformRange::forward(BarIndex::B0, AddressKind::Port, 0x3f8, 8)
     }
 
     #[test]
     fn an_access_is_found_in_its_range_only() {
-        let memory = PlatformRange::forward(BarIndex::B1, AddressBus::Memory, 0x3f8, 0x100);
-        let quiet = PlatformRange::ignore(AddressBus::Port, 0x400, 1);
+        let memory = PlatformRange::forward(BarIndex::B1, AddressKind::Memory, 0x3f8, 0x100);
+        let quiet = PlatformRange::ignore(AddressKind::Port, 0x400, 1);
         let platform = Platform::try_from(parts(&[memory, quiet, uart()])).unwrap();
         let at = |bus, address, length| platform.range_at(bus, address, length);
 
-        assert_eq!(at(AddressBus::Port, 0x3f8, 8), Some(&uart()));
-        assert_eq!(at(AddressBus::Port, 0x3ff, 1), Some(&uart()));
-        assert_eq!(at(AddressBus::Port, 0x3ff, 2), None, "across the edge");
-        assert_eq!(at(AddressBus::Port, 0x3f7, 1), None);
-        assert_eq!(at(AddressBus::Port, 0x400, 1), Some(&quiet));
-        assert_eq!(at(AddressBus::Memory, 0x4f7, 1), Some(&memory));
-        assert_eq!(at(AddressBus::Memory, 0x4f8, 1), None);
+        assert_eq!(at(AddressKind::Port, 0x3f8, 8), Some(&uart()));
+        assert_eq!(at(AddressKind::Port, 0x3ff, 1), Some(&uart()));
+        assert_eq!(at(AddressKind::Port, 0x3ff, 2), None, "across the edge");
+        assert_eq!(at(AddressKind::Port, 0x3f7, 1), None);
+        assert_eq!(at(AddressKind::Port, 0x400, 1), Some(&quiet));
+        assert_eq!(at(AddressKind::Memory, 0x4f7, 1), Some(&memory));
+        assert_eq!(at(AddressKind::Memory, 0x4f8, 1), None);
         assert_eq!(
             uart().region(0x3fb),
             Some((Space::Bar(BarIndex::B0), 3)),
@@ -323,7 +328,7 @@ mod tests {
         );
         let beyond = with(|range| range.length = 0x1_0000);
         assert!(matches!(refused(&[beyond]), PlatformError::Length { .. }));
-        let wraps = PlatformRange::ignore(AddressBus::Memory, u64::MAX, 2);
+        let wraps = PlatformRange::ignore(AddressKind::Memory, u64::MAX, 2);
         let position = 1;
         assert!(
             matches!(refused(&[uart(), wraps]), PlatformError::Length { position: at, .. } if at == position)
@@ -333,13 +338,13 @@ mod tests {
             refused(&[uart(), twice]),
             PlatformError::RegionTaken { position: 1, .. }
         ));
-        let inside = PlatformRange::ignore(AddressBus::Port, 0x3ff, 4);
+        let inside = PlatformRange::ignore(AddressKind::Port, 0x3ff, 4);
         assert_eq!(
             refused(&[inside, uart()]),
             PlatformError::Overlap { address: 0x3ff }
         );
         let many: Vec<_> = (0..65)
-            .map(|n| PlatformRange::ignore(AddressBus::Port, n, 1))
+            .map(|n| PlatformRange::ignore(AddressKind::Port, n, 1))
             .collect();
         assert_eq!(refused(&many), PlatformError::TooManyRanges { count: 65 });
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use potemkin_pci::{
-    AddressBus, BarIndex, BarKind, BarParts, Descriptor, DescriptorError, DescriptorParts,
+    AddressKind, BarIndex, BarKind, BarParts, Descriptor, DescriptorError, DescriptorParts,
     InterruptParts, PlatformParts, PlatformRange, RangeAction, RangeParts, WritePolicy,
 };
 
@@ -164,8 +164,8 @@ fn platform_range(
 ) -> Result<PlatformRange, DescriptorFieldError> {
     let value = message.bus;
     let bus = match v1::AddressBus::try_from(value) {
-        Ok(v1::AddressBus::Port) => AddressBus::Port,
-        Ok(v1::AddressBus::Memory) => AddressBus::Memory,
+        Ok(v1::AddressBus::Port) => AddressKind::Port,
+        Ok(v1::AddressBus::Memory) => AddressKind::Memory,
         Ok(v1::AddressBus::Unspecified) | Err(_) => {
             return Err(DescriptorFieldError::AddressBus { position, value });
         }
@@ -203,8 +203,8 @@ fn platform_message(platform: &PlatformParts) -> v1::Platform {
 
 fn platform_range_message(range: &PlatformRange) -> v1::PlatformRange {
     let bus = match range.bus {
-        AddressBus::Port => v1::AddressBus::Port,
-        AddressBus::Memory => v1::AddressBus::Memory,
+        AddressKind::Port => v1::AddressBus::Port,
+        AddressKind::Memory => v1::AddressBus::Memory,
     };
     let (action, region) = match range.action {
         RangeAction::Forward(region) => (v1::RangeAction::Forward, region.get()),
@@ -293,14 +293,14 @@ mod tests {
 
     fn platform() -> Descriptor {
         PlatformBuilder::new()
-            .at(PlatformRange::forward(BarIndex::B3, AddressBus::Port, 0x60, 5).logged())
+            .at(PlatformRange::forward(BarIndex::B3, AddressKind::Port, 0x60, 5).logged())
             .at(PlatformRange::forward(
                 BarIndex::B0,
-                AddressBus::Memory,
+                AddressKind::Memory,
                 1 << 33,
                 16,
             ))
-            .at(PlatformRange::ignore(AddressBus::Port, 0x80, 1))
+            .at(PlatformRange::ignore(AddressKind::Port, 0x80, 1))
             .line(1)
             .build()
             .unwrap()
@@ -317,7 +317,7 @@ mod tests {
     fn unknown_numbers_of_platform_ranges_are_refused_by_name() {
         let refused = |change: fn(&mut v1::PlatformRange)| {
             let mut message = v1::DeviceDescriptor::from(&platform());
-            // In order of bus and address: 0x60 is the first.
+            // In order of kind and address: the memory is the first.
             change(&mut message.platform.as_mut().unwrap().ranges[0]);
             decode(message).unwrap_err().to_string()
         };

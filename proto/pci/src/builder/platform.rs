@@ -9,11 +9,11 @@ use crate::{
 /// Collects where a platform function is; [`Self::build`] checks it.
 ///
 /// ```
-/// use potemkin_pci::{AddressBus, BarIndex, PlatformBuilder, PlatformRange};
+/// use potemkin_pci::{AddressKind, BarIndex, PlatformBuilder, PlatformRange};
 ///
 /// # fn main() -> Result<(), potemkin_pci::BuildError> {
 /// let serial_port = PlatformBuilder::new()
-///     .at(PlatformRange::forward(BarIndex::B0, AddressBus::Port, 0x3f8, 8))
+///     .at(PlatformRange::forward(BarIndex::B0, AddressKind::Port, 0x3f8, 8))
 ///     .line(4)
 ///     .build()?;
 /// assert!(serial_port.platform().is_some());

@@ -14,7 +14,7 @@ pub use walk::{
 };
 
 pub(crate) use express::{EXPRESS_CONTROL, EXPRESS_FLR_BIT, express_has_flr};
-pub(crate) use msi::MsiView;
+pub(crate) use msi::{MsiRegisters, MsiView};
 pub(crate) use msix::{Area, MsixView};
 pub(crate) use power::{POWER_CONTROL, PowerView};
 pub(crate) use walk::{capability_length, find};

@@ -71,6 +71,17 @@ pub(crate) struct MsiView {
     control: u16,
 }
 
+/// Where an MSI capability's registers stand in the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MsiRegisters {
+    pub(crate) address: usize,
+    /// Of a 64-bit address.
+    pub(crate) upper: Option<usize>,
+    pub(crate) data: usize,
+    /// The mask bits, if it has them; the pending bits are the next dword.
+    pub(crate) mask: Option<usize>,
+}
+
 impl MsiView {
     /// The one whose first byte is at `offset`.
     pub(crate) fn at(image: &[u8], offset: usize) -> Self {
@@ -82,6 +93,18 @@ impl MsiView {
     /// Bytes that it takes.
     pub(crate) fn length(self) -> usize {
         length(self.control)
+    }
+
+    /// Where they stand, in one whose first byte is at `offset`.
+    pub(crate) fn registers(self, offset: usize) -> MsiRegisters {
+        let has = |bit: u16| self.control & bit != 0;
+        let data = offset + data_offset(self.control);
+        MsiRegisters {
+            address: offset + ADDRESS,
+            upper: has(CONTROL_64_BIT).then_some(offset + ADDRESS + 4),
+            data,
+            mask: has(CONTROL_MASKABLE).then_some(data + 4),
+        }
     }
 
     /// How many vectors the function may ask for; `None` for the reserved encodings.

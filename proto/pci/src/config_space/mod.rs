@@ -1,5 +1,6 @@
 //! A function's live configuration space: what the guest reads and writes, answered without the host.
 
+mod message;
 mod register;
 mod special;
 #[cfg(test)]
@@ -62,7 +63,7 @@ impl ConfigSpace {
         &self.descriptor
     }
 
-    /// Back to power-on: BARs without an address, decode and bus mastering off.
+    /// Back to power-on: all bases 0, decode and bus mastering off.
     pub fn reset(&mut self) {
         self.image.copy_from_slice(self.descriptor.config_image());
         self.registers.reset();
@@ -99,23 +100,26 @@ impl ConfigSpace {
         }
     }
 
-    /// The BAR's address as the guest programmed it, whether decode is enabled or not.
+    /// The BAR's base, where it answers when its kind of decode is on; `None` when there is no such BAR. 0, as at power-on, is a base.
     ///
-    /// `None` when there is no such BAR, or its address is 0 as at power-on: a guest that enables decode for the sake of another BAR
-    /// does not mean this one to cover its first page. The patterns that software writes to find out a BAR's size move nothing.
+    /// The patterns that software writes to find out a BAR's size move nothing, and neither does one half of a 64-bit BAR that decodes:
+    /// the base is the last address that counted. It counts when it is written whole (a 64-bit BAR: all 8 bytes, in any order),
+    /// with the next write to another register, or at once while decode is off. What no BAR is placed at is a size question: the last 64 KiB
+    /// below 4 GiB (below 2^64, the last 2^48 bytes), and a value with ones in all bits below the size.
     #[must_use]
     pub fn bar_address(&self, index: BarIndex) -> Option<u64> {
         let bar = self.descriptor.bar(index)?;
-        self.registers.bar_address(index, bar)
+        Some(self.registers.bar_address(index, bar))
     }
 
-    /// The expansion ROM's address as the guest programmed it, whether decode is enabled or not; `None` as for a BAR.
+    /// The expansion ROM's base; `None` when there is no ROM.
     #[must_use]
     pub fn rom_address(&self) -> Option<u64> {
-        self.registers.rom_address()
+        self.descriptor.rom().map(|_| self.registers.rom_address())
     }
 
-    /// Whether the expansion ROM's own enable bit is set. [`Self::memory_enabled`] counts too.
+    /// Whether the expansion ROM's own enable bit is set. [`Self::memory_enabled`] counts too. As the base, it stays while the register
+    /// holds a size question.
     #[must_use]
     pub fn rom_enabled(&self) -> bool {
         self.registers.rom_enabled()
@@ -166,11 +170,12 @@ impl ConfigSpace {
         self.special.msix_enabled(&self.image)
     }
 
-    /// Whether INTx may be asserted: it is not turned off, and neither MSI nor MSI-X takes its place (PCI 3.0 sections 6.2.2 and
-    /// 6.8.1.3).
+    /// Whether INTx may be asserted: it is not turned off, neither MSI nor MSI-X takes its place (PCI 3.0 sections 6.2.2 and
+    /// 6.8.1.3), and the function is in D0 (in other states it may at most signal power management events; PCI PM 1.2 section 5.4).
     #[must_use]
     pub fn intx_allowed(&self) -> bool {
-        !self.intx_disabled() && self.msi_vectors() == 0 && !self.msix_enabled()
+        let awake = self.power_state() == 0;
+        awake && !self.intx_disabled() && self.msi_vectors() == 0 && !self.msix_enabled()
     }
 
     /// The power state's number, 0 (D0) to 3 (D3hot); 0 without power management.
@@ -193,12 +198,10 @@ impl ConfigSpace {
         }
     }
 
-    /// The BARs that have an address, with it.
-    pub fn placed_bars(&self) -> impl Iterator<Item = (BarIndex, &Bar, u64)> {
-        self.descriptor.bars().filter_map(|(index, bar)| {
-            let address = self.registers.bar_address(index, bar)?;
-            Some((index, bar, address))
-        })
+    /// The BARs with their bases.
+    pub fn bar_addresses(&self) -> impl Iterator<Item = (BarIndex, &Bar, u64)> {
+        let base = |(index, bar)| (index, bar, self.registers.bar_address(index, bar));
+        self.descriptor.bars().map(base)
     }
 
     fn active(&self, bit: u16) -> bool {

@@ -59,6 +59,11 @@ impl Special {
         control.is_some_and(|at| le16(image, at.start) & 1 << 15 != 0)
     }
 
+    pub(super) fn msix_function_masked(&self, image: &[u8]) -> bool {
+        let control = self.msix_control.as_ref();
+        control.is_some_and(|at| le16(image, at.start) & 1 << 14 != 0)
+    }
+
     pub(super) fn power_state(&self, image: &[u8]) -> u8 {
         self.power.map_or(0, |at| PowerView::at(image, at).state())
     }

@@ -29,12 +29,21 @@ pub struct WriteOutcome {
     pub flr: bool,
 }
 
+impl WriteOutcome {
+    /// Whether [`ConfigSpace::mappings`] may be others than before.
+    #[must_use]
+    pub fn moves_mappings(&self) -> bool {
+        self.command_changed || self.rom_changed || !self.bars_changed.is_empty()
+    }
+}
+
 /// What an outcome is found from: the state before and after.
 struct State {
     command: u16,
     bus_master: bool,
+    memory: bool,
     power: u8,
-    bars: [Option<u64>; BarIndex::COUNT],
+    bars: [u64; BarIndex::COUNT],
     rom: (Option<u64>, bool),
 }
 
@@ -55,6 +64,8 @@ impl ConfigSpace {
             self.show_registers();
         }
         let reset_by_power = self.special.settle_power(&mut self.image, before.power);
+        let decodes = before.memory && self.memory_enabled();
+        self.registers.settle(offset, data.len(), decodes);
         let after = self.state();
         WriteOutcome {
             command_changed: before.command != after.command || before.power != after.power,
@@ -103,13 +114,14 @@ impl ConfigSpace {
     }
 
     fn state(&self) -> State {
-        let mut bars = [None; BarIndex::COUNT];
-        for (index, _, address) in self.placed_bars() {
-            bars[index.as_usize()] = Some(address);
+        let mut bars = [0; BarIndex::COUNT];
+        for (index, _, address) in self.bar_addresses() {
+            bars[index.as_usize()] = address;
         }
         State {
             command: self.command(),
             bus_master: self.bus_master_enabled(),
+            memory: self.memory_enabled(),
             power: self.power_state(),
             bars,
             rom: (self.rom_address(), self.rom_enabled()),
@@ -117,10 +129,7 @@ impl ConfigSpace {
     }
 }
 
-fn changed(
-    before: &[Option<u64>; BarIndex::COUNT],
-    after: &[Option<u64>; BarIndex::COUNT],
-) -> BarSet {
+fn changed(before: &[u64; BarIndex::COUNT], after: &[u64; BarIndex::COUNT]) -> BarSet {
     BarIndex::all()
         .filter(|index| before[index.as_usize()] != after[index.as_usize()])
         .collect()

@@ -54,11 +54,13 @@ fn in_d3hot_nothing_is_decoded_and_no_dma_passes() {
     assert!(outcome.command_changed && outcome.bus_master_cleared && !outcome.flr);
     assert_eq!(config.power_state(), 3);
     assert!(!config.memory_enabled() && !config.io_enabled() && !config.bus_master_enabled());
+    assert!(!config.intx_allowed());
     assert_eq!(config.command(), 0x07);
 
     let outcome = config.write(power, &[0x00]);
     assert!(outcome.command_changed && !outcome.flr);
     assert!(config.memory_enabled() && config.io_enabled() && config.bus_master_enabled());
+    assert!(config.intx_allowed());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod bars;
 mod capabilities;
 mod header;
+mod messages;
 mod model;
 
 use super::ConfigSpace;

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::{Bar, BarIndex, ConfigSpace, Descriptor, DescriptorBuilder};
+use crate::{
+    Bar, BarIndex, Capability, ConfigSpace, Descriptor, DescriptorBuilder, capability::id,
+};
 
 /// What a bit of configuration space is.
 #[derive(Clone, Copy, PartialEq)]
@@ -12,18 +14,35 @@ enum Bit {
     WriteOneToClear,
 }
 
-/// Bits one by one, and for each BAR and the ROM the last bytes written and the last address.
+/// Where [`any_descriptor`] puts power management's control register, and the byte that starts a function-level reset by its bit 0.
+const POWER: usize = 0x44;
+const FLR: usize = 0x4c;
+
+/// Bits one by one, and for each BAR and the ROM the last bytes written, the last address and the base.
 struct Model {
     bits: Vec<(Bit, bool)>,
-    bars: Vec<Dword>,
+    forwarded: Vec<u8>,
+    bars: Vec<Register>,
 }
 
-/// A register of 4 bytes that holds an address or half of one.
-struct Dword {
+/// A register of 4 bytes, or two of them, that holds an address.
+struct Register {
     offset: usize,
-    mask: u32,
-    written: [u8; 4],
-    address: u32,
+    mask: u64,
+    written: Vec<u8>,
+    address: u64,
+    base: u64,
+    /// Bytes written since the base last counted.
+    fresh: Vec<bool>,
+}
+
+/// What a write did.
+#[derive(Debug, PartialEq)]
+struct Expected {
+    command_changed: bool,
+    bus_master_cleared: bool,
+    forward: bool,
+    flr: bool,
 }
 
 impl Model {
@@ -44,24 +63,30 @@ impl Model {
         let mut bars = Vec::new();
         for (index, bar) in descriptor.bars() {
             let offset = 0x10 + 4 * index.as_usize();
-            bars.push(Dword::new(offset, low(bar.size_mask())));
-            if bar.is_64_bit() {
-                bars.push(Dword::new(offset + 4, low(bar.size_mask() >> 32)));
-            }
+            let length = if bar.is_64_bit() { 8 } else { 4 };
+            bars.push(Register::new(offset, bar.size_mask(), length));
         }
         if let Some(rom) = descriptor.rom() {
-            bars.push(Dword::new(0x30, low(!(rom.len() as u64 - 1))));
+            let mask = !(rom.len() as u64 - 1) & 0xffff_ffff;
+            bars.push(Register::new(0x30, mask, 4));
             bits[0x30 * 8].0 = Bit::Writable;
         }
         for bar in &bars {
-            for i in (0..32).filter(|i| bar.mask >> i & 1 == 1) {
+            for i in (0..64).filter(|i| bar.mask >> i & 1 == 1) {
                 bits[bar.offset * 8 + i].0 = Bit::Writable;
             }
         }
-        Self { bits, bars }
+        let forwarded = descriptor.forwarded().to_vec();
+        Self {
+            bits,
+            forwarded,
+            bars,
+        }
     }
 
-    fn write(&mut self, offset: usize, data: &[u8]) {
+    fn write(&mut self, offset: usize, data: &[u8]) -> Expected {
+        let (command, state) = (self.byte16(4), self.power_state());
+        let decoded = self.decodes();
         for i in 0..data.len() * 8 {
             let one = data[i / 8] >> (i % 8) & 1 == 1;
             match self.bits.get_mut(offset * 8 + i) {
@@ -70,17 +95,27 @@ impl Model {
                 _ => {}
             }
         }
-        for bar in &mut self.bars {
-            for (i, &byte) in data.iter().enumerate() {
-                if (bar.offset..bar.offset + 4).contains(&(offset + i)) {
-                    bar.written[offset + i - bar.offset] = byte;
-                }
-            }
-            let value = u32::from_le_bytes(bar.written);
-            let question = value >= 0xffff_f800 && value & bar.mask == bar.mask;
-            if !question {
-                bar.address = value & bar.mask;
-            }
+        // There are D0 and D3hot only.
+        if let 1 | 2 = self.power_state() {
+            self.bits[POWER * 8].1 = state == 3;
+            self.bits[POWER * 8 + 1].1 = state == 3;
+        }
+        let decodes = decoded && self.decodes();
+        let written = offset..(offset + data.len()).min(self.bits.len() / 8);
+        for bar in self.bars.iter_mut().filter(|_| !written.is_empty()) {
+            bar.write(offset, data, decodes);
+        }
+        let keeps_state = self.bits[POWER * 8 + 3].1;
+        let flr_byte = FLR.checked_sub(offset).and_then(|i| data.get(i));
+        let (after, state_after) = (self.byte16(4), self.power_state());
+        Expected {
+            command_changed: command != after || state != state_after,
+            bus_master_cleared: command & 4 != 0
+                && state == 0
+                && (after & 4 == 0 || state_after != 0),
+            forward: written.clone().any(|at| self.forwarded[at] != 0),
+            flr: flr_byte.is_some_and(|byte| byte & 1 == 1)
+                || state == 3 && state_after == 0 && !keeps_state,
         }
     }
 
@@ -92,19 +127,73 @@ impl Model {
         self.bits.chunks(8).map(byte).collect()
     }
 
-    fn address(&self, offset: usize) -> u64 {
+    fn byte16(&self, offset: usize) -> u16 {
+        let bits = &self.bits[offset * 8..][..16];
+        let ones = bits.iter().enumerate().filter(|(_, bit)| bit.1);
+        ones.fold(0, |value, (i, _)| value | 1 << i)
+    }
+
+    fn power_state(&self) -> u16 {
+        self.byte16(POWER) & 3
+    }
+
+    fn decodes(&self) -> bool {
+        self.byte16(4) & 2 != 0 && self.power_state() == 0
+    }
+
+    fn base(&self, offset: usize) -> Option<u64> {
         let bar = self.bars.iter().find(|bar| bar.offset == offset);
-        bar.map_or(0, |bar| bar.address.into())
+        bar.map(|bar| bar.base)
     }
 }
 
-impl Dword {
-    fn new(offset: usize, mask: u32) -> Self {
+impl Register {
+    fn new(offset: usize, mask: u64, length: usize) -> Self {
         Self {
             offset,
             mask,
-            written: [0; 4],
+            written: vec![0; length],
             address: 0,
+            base: 0,
+            fresh: vec![false; length],
+        }
+    }
+
+    fn write(&mut self, offset: usize, data: &[u8], decodes: bool) {
+        let mut hit = false;
+        for (i, &byte) in data.iter().enumerate() {
+            if (self.offset..self.offset + self.written.len()).contains(&(offset + i)) {
+                self.written[offset + i - self.offset] = byte;
+                self.fresh[offset + i - self.offset] = true;
+                hit = true;
+            }
+        }
+        let mut sized = false;
+        for half in 0..self.written.len() / 4 {
+            let bytes = self.written[4 * half..][..4].try_into().unwrap();
+            let value = u32::from_le_bytes(bytes);
+            if self.asks(half, value) {
+                sized = true;
+            } else {
+                let other = self.address & !(0xffff_ffff << (32 * half));
+                self.address = other | u64::from(value) << (32 * half);
+            }
+        }
+        let whole = self.written.len() == 4 || self.fresh.iter().all(|&fresh| fresh);
+        if !sized && (whole || !hit || !decodes) {
+            self.base = self.address & self.mask;
+            self.fresh.fill(false);
+        }
+    }
+
+    /// Whether this is no address but asks for the size.
+    fn asks(&self, half: usize, value: u32) -> bool {
+        let mask = low(self.mask >> (32 * half));
+        let ones_below_the_size = value | mask == u32::MAX;
+        match (self.written.len(), half) {
+            (4, _) => value >= 0xffff_0000 || ones_below_the_size,
+            (_, 0) => value >= 0xffff_f800 && value & mask == mask || ones_below_the_size,
+            _ => value >= 0xffff_0000,
         }
     }
 }
@@ -115,16 +204,30 @@ fn low(value: u64) -> u32 {
 
 /// Bits of every class all over the place, in conventional and in extended space.
 fn any_descriptor() -> impl Strategy<Value = Descriptor> {
-    let masks = prop::collection::vec((0x40_u16..0x100, any::<[u8; 2]>(), any::<bool>()), 0..8);
-    (any::<bool>(), 4..=40_u32, 4..=31_u32, 11..=14_u32, masks).prop_map(
-        |(extended, log64, log32, rom, masks)| {
+    let masks = prop::collection::vec((0x60_u16..0x100, any::<[u8; 2]>(), any::<bool>()), 0..8);
+    let power = prop_oneof![
+        Just(Capability::power_management()),
+        Just(Capability::new(id::POWER_MANAGEMENT, &[3, 0, 0, 0, 0, 0]).writable(4, &[3])),
+    ];
+    (
+        any::<bool>(),
+        4..=40_u32,
+        4..=31_u32,
+        11..=14_u32,
+        masks,
+        power,
+    )
+        .prop_map(|(extended, log64, log32, rom, masks, power)| {
             let mut builder = DescriptorBuilder::new(0x1234, 0x5678)
                 .bar(BarIndex::B0, Bar::memory64(1 << log64))
                 .bar(BarIndex::B2, Bar::io(1 << (log64 % 7 + 2)))
                 .bar(BarIndex::B3, Bar::memory32(1 << log32).prefetchable())
                 .bar(BarIndex::B5, Bar::memory_below_1m(1 << (log32 % 16 + 4)))
                 .rom(vec![0; 1 << rom])
-                .initial(0x40, &[0xa5; 192]);
+                .capability_at(0x40, power)
+                .capability_at(0x48, Capability::new(id::ADVANCED_FEATURES, &[6, 3, 0, 0]))
+                .forwarded(0x04, &[0x40])
+                .initial(0x60, &[0xa5; 160]);
             if extended {
                 builder = builder.extended_config().writable(0x800, &[0xf0; 16]);
             }
@@ -132,6 +235,7 @@ fn any_descriptor() -> impl Strategy<Value = Descriptor> {
                 // Even offsets belong to one class and odd ones to the other, so that no bit has both.
                 let offset = (offset & !1) | u16::from(clears);
                 let mask = &mask[..1];
+                builder = builder.forwarded(offset, &[mask[0] & 1]);
                 builder = if clears {
                     builder.write_one_to_clear(offset, mask)
                 } else {
@@ -139,8 +243,7 @@ fn any_descriptor() -> impl Strategy<Value = Descriptor> {
                 };
             }
             builder.build().unwrap()
-        },
-    )
+        })
 }
 
 /// Mostly on the header, and often a value that means something to a BAR.
@@ -157,6 +260,9 @@ fn any_write() -> impl Strategy<Value = (u16, Vec<u8>)> {
     prop_oneof![
         (register, value).prop_map(|(at, value)| (at, value.to_le_bytes().to_vec())),
         (offset, prop::collection::vec(any::<u8>(), 0..12)),
+        (Just(0x04), (0..8_u8).prop_map(|bits| vec![bits])),
+        (Just(0x44), (0..4_u8).prop_map(|state| vec![state])),
+        (0x4a..0x4e_u16, Just(vec![1])),
         (0_u16..0x20, Just(vec![0xff; 300])),
     ]
 }
@@ -172,22 +278,22 @@ proptest! {
         for (offset, data) in writes {
             let before = addresses(&config);
             let outcome = config.write(offset, &data);
-            model.write(offset.into(), &data);
+            let expected = model.write(offset.into(), &data);
+            let seen = Expected {
+                command_changed: outcome.command_changed,
+                bus_master_cleared: outcome.bus_master_cleared,
+                forward: outcome.forward,
+                flr: outcome.flr,
+            };
+            prop_assert_eq!(seen, expected);
 
             let mut image = vec![0; descriptor.config_image().len()];
             let _ = config.read(0, &mut image);
             prop_assert_eq!(image, model.image());
-            let expected = [
-                model.address(0x10) | model.address(0x14) << 32,
-                0,
-                model.address(0x18),
-                model.address(0x1c),
-                0,
-                model.address(0x24),
-            ];
+            let bases = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24].map(|at| model.base(at));
             let after = addresses(&config);
-            prop_assert_eq!(after, expected.map(|address| (address != 0).then_some(address)));
-            prop_assert_eq!(config.rom_address().unwrap_or(0), model.address(0x30));
+            prop_assert_eq!(after, bases);
+            prop_assert_eq!(config.rom_address(), model.base(0x30));
             for index in BarIndex::all() {
                 let moved = before[index.as_usize()] != after[index.as_usize()];
                 prop_assert_eq!(outcome.bars_changed.contains(index), moved);

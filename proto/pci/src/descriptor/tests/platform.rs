@@ -1,23 +1,25 @@
 //! Platform functions.
 
 use super::super::*;
-use crate::{AddressBus, ConfigSpace, PlatformBuilder, PlatformError, PlatformRange, Space, Width};
+use crate::{
+    AddressKind, ConfigSpace, PlatformBuilder, PlatformError, PlatformRange, Space, Width,
+};
 
 fn uart() -> PlatformBuilder {
     PlatformBuilder::new()
         .at(PlatformRange::forward(
             BarIndex::B2,
-            AddressBus::Port,
+            AddressKind::Port,
             0x3f8,
             7,
         ))
         .at(PlatformRange::forward(
             BarIndex::B0,
-            AddressBus::Memory,
+            AddressKind::Memory,
             0xfed4_0000,
             0x5000,
         ))
-        .at(PlatformRange::ignore(AddressBus::Port, 0x80, 1).logged())
+        .at(PlatformRange::ignore(AddressKind::Port, 0x80, 1).logged())
         .line(4)
 }
 
@@ -48,6 +50,12 @@ fn it_is_on_without_a_command_register() {
     config.reset();
     assert!(config.io_enabled() && config.memory_enabled());
     assert!(config.bus_master_enabled() && config.intx_allowed());
+    let mapped: Vec<_> = config
+        .mappings()
+        .map(|it| (it.space, it.address, it.size))
+        .collect();
+    let (memory, ports) = (Space::Bar(BarIndex::B0), Space::Bar(BarIndex::B2));
+    assert_eq!(mapped, [(memory, 0xfed4_0000, 0x5000), (ports, 0x3f8, 7)]);
 }
 
 #[test]

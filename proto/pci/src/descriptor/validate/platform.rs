@@ -4,7 +4,7 @@ use super::{
     super::{Config, DescriptorError, DescriptorParts, Inner, Interrupts, Region},
     ranges,
 };
-use crate::{AddressBus, BarIndex, Platform, PlatformError, PlatformParts};
+use crate::{AddressKind, BarIndex, Platform, PlatformError, PlatformParts};
 
 pub(super) fn validate(
     parts: &DescriptorParts,
@@ -15,7 +15,7 @@ pub(super) fn validate(
     let mut regions = [None; BarIndex::COUNT];
     for index in BarIndex::all() {
         regions[index.as_usize()] = platform.region(index).map(|range| Region {
-            memory: range.bus == AddressBus::Memory,
+            memory: range.bus == AddressKind::Memory,
             size: range.length,
         });
     }

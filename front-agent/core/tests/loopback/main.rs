@@ -1,0 +1,8 @@
+//! The front device over real transports, against a host half that runs a device of 1 MiB of memory.
+
+#![allow(clippy::unwrap_used)]
+
+mod accesses;
+mod embedded;
+mod messages;
+mod rig;
