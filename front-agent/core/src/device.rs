@@ -9,7 +9,7 @@ use potemkin_pci::{
     ConfigSpace, Descriptor, Space, Width, WritePolicy, decode_memory, decode_port,
 };
 use potemkin_session::{
-    access::{Extent, Location, Posting},
+    access::{Extent, Location, MAX_ACCESS_BYTES, Posting},
     front::Revocation,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     block_on::block_on,
     dma::Dma,
     lanes::{Piece, pieces},
+    outcome::Outcome,
     session::Session,
 };
 
@@ -108,23 +109,26 @@ impl FrontDevice {
     }
 
     /// Reads configuration space. Local, but for volatile bits; without the host those read as the image has them.
-    pub async fn config_read(&self, offset: u16, out: &mut [u8]) {
+    pub async fn config_read(&self, offset: u16, out: &mut [u8]) -> Outcome {
         count(&self.counters.config_reads);
         let volatile = self.config().read(offset, out);
         if volatile.is_empty() {
-            return;
+            return Outcome::Done;
         }
         count(&self.counters.config_reads_remote);
         let range = volatile.range();
         let mut fresh = out.to_vec();
         let at = u64::from(offset) + range.start as u64;
-        if self.fetch(Space::Config, at, &mut fresh[range]).await {
+        let fetched = self.fetch(Space::Config, at, &mut fresh[range]).await;
+        if fetched {
             self.config().merge_volatile(offset, out, &fresh);
         }
+        Outcome::sent(fetched)
     }
 
     /// Writes configuration space: the local image first, then the host if it must hear of it.
-    pub async fn config_write(&self, offset: u16, data: &[u8]) {
+    pub async fn config_write(&self, offset: u16, data: &[u8]) -> Outcome {
+        let mut done = true;
         count(&self.counters.config_writes);
         let outcome = self.config().write(offset, data);
         if outcome.bus_master_cleared {
@@ -135,59 +139,76 @@ impl FrontDevice {
         }
         if outcome.forward {
             count(&self.counters.config_writes_remote);
-            self.store(Space::Config, u64::from(offset), data).await;
+            done = self.store(Space::Config, u64::from(offset), data).await;
         }
         if outcome.flr {
             self.reset();
         }
+        Outcome::sent(done)
     }
 
     /// Reads a BAR or the expansion ROM. What is not there reads as all-ones: beyond its end, with decode off, without a live session.
-    pub async fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) {
+    pub async fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) -> Outcome {
         if let Space::Rom = space {
             return self.rom_read(offset, out);
         }
         count(&self.counters.bar_reads);
-        if !self.reachable(space, offset, out.len()) || !self.fetch(space, offset, out).await {
+        let outcome = if self.reachable(space, offset, out.len()) {
+            Outcome::sent(self.fetch(space, offset, out).await)
+        } else {
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
             count(&self.counters.refused);
             out.fill(0xff);
         }
+        outcome
     }
 
     /// Writes a BAR. Returns at once where the register's policy posts writes; dropped where there is nothing.
-    pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) {
+    pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) -> Outcome {
         count(&self.counters.bar_writes);
-        if !self.reachable(space, offset, data.len()) || !self.store(space, offset, data).await {
+        let outcome = if self.reachable(space, offset, data.len()) {
+            Outcome::sent(self.store(space, offset, data).await)
+        } else {
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
             count(&self.counters.refused);
+        }
+        outcome
+    }
+
+    /// Decodes a guest-physical address by the base registers and reads there. Where this function does not answer `out` stays as it is.
+    pub async fn memory_read(&self, address: u64, out: &mut [u8]) -> Outcome {
+        match self.at_memory(address, out.len()) {
+            Some((space, offset)) => self.region_read(space, offset, out).await,
+            None => Outcome::NotDecoded,
         }
     }
 
-    /// Decodes a guest-physical address by the base registers and reads there; `None` when this function does not answer.
-    pub async fn memory_read(&self, address: u64, out: &mut [u8]) -> Option<()> {
-        let (space, offset) = decode_memory(&self.config(), address, out.len() as u64)?;
-        self.region_read(space, offset, out).await;
-        Some(())
+    /// Decodes a guest-physical address and writes there.
+    pub async fn memory_write(&self, address: u64, data: &[u8]) -> Outcome {
+        match self.at_memory(address, data.len()) {
+            Some((space, offset)) => self.region_write(space, offset, data).await,
+            None => Outcome::NotDecoded,
+        }
     }
 
-    /// Decodes a guest-physical address and writes there; `None` when this function does not answer.
-    pub async fn memory_write(&self, address: u64, data: &[u8]) -> Option<()> {
-        let (space, offset) = decode_memory(&self.config(), address, data.len() as u64)?;
-        self.region_write(space, offset, data).await;
-        Some(())
+    /// Decodes a port and reads there. Where this function does not answer `out` stays as it is.
+    pub async fn port_read(&self, port: u16, out: &mut [u8]) -> Outcome {
+        match self.at_port(port, out.len()) {
+            Some((space, offset)) => self.region_read(space, offset, out).await,
+            None => Outcome::NotDecoded,
+        }
     }
 
-    /// Decodes a port and reads there; `None` when this function does not answer.
-    pub async fn port_read(&self, port: u16, out: &mut [u8]) -> Option<()> {
-        let (space, offset) = decode_port(&self.config(), port, out.len() as u64)?;
-        self.region_read(space, offset, out).await;
-        Some(())
-    }
-
-    /// Decodes a port and writes there; `None` when this function does not answer.
-    pub async fn port_write(&self, port: u16, data: &[u8]) -> Option<()> {
-        let (space, offset) = decode_port(&self.config(), port, data.len() as u64)?;
-        self.region_write(space, offset, data).await;
-        Some(())
+    /// Decodes a port and writes there.
+    pub async fn port_write(&self, port: u16, data: &[u8]) -> Outcome {
+        match self.at_port(port, data.len()) {
+            Some((space, offset)) => self.region_write(space, offset, data).await,
+            None => Outcome::NotDecoded,
+        }
     }
 
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
@@ -199,23 +220,33 @@ impl FrontDevice {
     }
 
     /// [`FrontDevice::config_read`] for a vCPU thread; the session must be driven by another one.
-    pub fn config_read_blocking(&self, offset: u16, out: &mut [u8]) {
-        block_on(self.config_read(offset, out));
+    pub fn config_read_blocking(&self, offset: u16, out: &mut [u8]) -> Outcome {
+        block_on(self.config_read(offset, out))
     }
 
     /// [`FrontDevice::config_write`] for a vCPU thread.
-    pub fn config_write_blocking(&self, offset: u16, data: &[u8]) {
-        block_on(self.config_write(offset, data));
+    pub fn config_write_blocking(&self, offset: u16, data: &[u8]) -> Outcome {
+        block_on(self.config_write(offset, data))
     }
 
     /// [`FrontDevice::region_read`] for a vCPU thread.
-    pub fn region_read_blocking(&self, space: Space, offset: u64, out: &mut [u8]) {
-        block_on(self.region_read(space, offset, out));
+    pub fn region_read_blocking(&self, space: Space, offset: u64, out: &mut [u8]) -> Outcome {
+        block_on(self.region_read(space, offset, out))
     }
 
     /// [`FrontDevice::region_write`] for a vCPU thread.
-    pub fn region_write_blocking(&self, space: Space, offset: u64, data: &[u8]) {
-        block_on(self.region_write(space, offset, data));
+    pub fn region_write_blocking(&self, space: Space, offset: u64, data: &[u8]) -> Outcome {
+        block_on(self.region_write(space, offset, data))
+    }
+
+    /// Where a memory access goes by the base registers.
+    fn at_memory(&self, address: u64, len: usize) -> Option<(Space, u64)> {
+        decode_memory(&self.config(), address, len as u64)
+    }
+
+    /// Where a port access goes by the base registers.
+    fn at_port(&self, port: u16, len: usize) -> Option<(Space, u64)> {
+        decode_port(&self.config(), port, len as u64)
     }
 
     pub(crate) fn config(&self) -> MutexGuard<'_, ConfigSpace> {
@@ -243,12 +274,16 @@ impl FrontDevice {
     }
 
     /// The ROM is here already. Its enable bit is the decoder's business: a VMM may read the image without it.
-    fn rom_read(&self, offset: u64, out: &mut [u8]) {
+    fn rom_read(&self, offset: u64, out: &mut [u8]) -> Outcome {
         let rom = self.descriptor.rom().unwrap_or(&[]);
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         for (index, byte) in out.iter_mut().enumerate() {
             let at = start.checked_add(index);
             *byte = at.and_then(|at| rom.get(at)).copied().unwrap_or(0xff);
+        }
+        match start.checked_add(out.len()) {
+            Some(end) if end <= rom.len() => Outcome::Done,
+            _ => Outcome::NotDecoded,
         }
     }
 
@@ -292,44 +327,93 @@ impl FrontDevice {
         }
     }
 
-    /// Writes one port or FIFO register several times, or reads it: a string instruction, as one access. `data` or `out` holds the
-    /// elements.
-    pub async fn string_write(&self, space: Space, offset: u64, width: Width, data: &[u8]) {
+    /// Writes one port or FIFO register several times: a string instruction, as one access. `data` holds the elements.
+    pub async fn string_write(
+        &self,
+        space: Space,
+        offset: u64,
+        width: Width,
+        data: &[u8],
+    ) -> Outcome {
         count(&self.counters.bar_writes);
-        let (at, posting) = self.string_at(space, offset, width);
-        for chunk in data.chunks(potemkin_session::access::MAX_ACCESS_BYTES) {
-            let sent = match string_extent(width, chunk.len()) {
-                Some(extent) if self.reachable(space, offset, width.bytes()) => {
-                    self.session.write(at, extent, posting, chunk).await.is_ok()
-                }
-                _ => false,
-            };
-            if !sent {
-                count(&self.counters.refused);
-                return;
-            }
+        let outcome = if self.reachable(space, offset, width.bytes()) {
+            Outcome::sent(self.store_string(space, offset, width, data).await)
+        } else {
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
+            count(&self.counters.refused);
         }
+        outcome
     }
 
     /// Reads one port or FIFO register as often as `out` has elements: a string instruction, as one access.
-    pub async fn string_read(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) {
+    pub async fn string_read(
+        &self,
+        space: Space,
+        offset: u64,
+        width: Width,
+        out: &mut [u8],
+    ) -> Outcome {
         count(&self.counters.bar_reads);
-        let (at, _) = self.string_at(space, offset, width);
-        for chunk in out.chunks_mut(potemkin_session::access::MAX_ACCESS_BYTES) {
-            let answer = match string_extent(width, chunk.len()) {
-                Some(extent) if self.reachable(space, offset, width.bytes()) => {
-                    self.session.read(at, extent).await.ok()
-                }
-                _ => None,
+        let outcome = if self.reachable(space, offset, width.bytes()) {
+            Outcome::sent(self.fetch_string(space, offset, width, out).await)
+        } else {
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
+            count(&self.counters.refused);
+            out.fill(0xff);
+        }
+        outcome
+    }
+
+    /// [`FrontDevice::string_write`] to where a port decodes.
+    pub async fn port_string_write(&self, port: u16, width: Width, data: &[u8]) -> Outcome {
+        match self.at_port(port, width.bytes()) {
+            Some((space, offset)) => self.string_write(space, offset, width, data).await,
+            None => Outcome::NotDecoded,
+        }
+    }
+
+    /// [`FrontDevice::string_read`] from where a port decodes. Where this function does not answer `out` stays as it is.
+    pub async fn port_string_read(&self, port: u16, width: Width, out: &mut [u8]) -> Outcome {
+        match self.at_port(port, width.bytes()) {
+            Some((space, offset)) => self.string_read(space, offset, width, out).await,
+            None => Outcome::NotDecoded,
+        }
+    }
+
+    async fn store_string(&self, space: Space, offset: u64, width: Width, data: &[u8]) -> bool {
+        let (at, posting) = self.string_at(space, offset, width);
+        for chunk in data.chunks(MAX_ACCESS_BYTES) {
+            let Some(extent) = string_extent(width, chunk.len()) else {
+                return false;
             };
-            match answer {
-                Some(bytes) => chunk.copy_from_slice(&bytes),
-                None => {
-                    count(&self.counters.refused);
-                    chunk.fill(0xff);
-                }
+            if self
+                .session
+                .write(at, extent, posting, chunk)
+                .await
+                .is_err()
+            {
+                return false;
             }
         }
+        true
+    }
+
+    async fn fetch_string(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) -> bool {
+        let (at, _) = self.string_at(space, offset, width);
+        for chunk in out.chunks_mut(MAX_ACCESS_BYTES) {
+            let Some(extent) = string_extent(width, chunk.len()) else {
+                return false;
+            };
+            match self.session.read(at, extent).await {
+                Ok(bytes) => chunk.copy_from_slice(&bytes),
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     fn string_at(&self, space: Space, offset: u64, width: Width) -> (Location, Posting) {

@@ -152,6 +152,16 @@ impl FrontDevice {
         self.session().kick();
     }
 
+    /// The guest has ended an INTx interrupt, and the VMM has lowered its line with that. Once the device has done what the guest wrote
+    /// before, [`Bus::set_intx`] raises it again if the level is still up. Waits for nothing.
+    pub fn intx_ended(&self) {
+        let last = self.session().pushed();
+        self.dma.intx.after.store(last, Ordering::Relaxed);
+        self.dma.intx.shown.store(false, Ordering::Relaxed);
+        self.dma.intx_may_have_changed();
+        self.session().kick();
+    }
+
     /// The function was reset: its interrupt pin is low.
     pub(crate) fn lower_intx(&self) {
         self.dma.intx.raised.store(false, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 //!   session to the device host. It is `Send + Sync`: a vCPU thread may use its blocking calls, a task the async ones.
 //! - [`Session`] and [`drive`] join a [`FrontDevice`] to a transport's stream.
 //! - [`Bus`] is what the VMM does for the device: interrupts. Its memory it gives by [`FrontDevice::map_window`].
+//! - [`RemoteUrl`] is a device and its broker as one line of text.
 //! - [`Broker`] is the control plane's client: attach and detach.
 //! - [`BackgroundFunction`] puts the three together on a thread of its own, for a VMM that has no async runtime.
 //!
@@ -20,16 +21,21 @@ mod gate;
 mod incarnation;
 mod lanes;
 mod memory;
+mod outcome;
 mod remote;
 mod session;
+mod url;
 
 pub use attach::{AttachError, Attachment, Broker, BrokerAddress, Target};
 pub use background::{BackgroundError, BackgroundFunction};
+pub use block_on::block_on;
 pub use bus::{Bus, NoBus};
 pub use device::{DeviceCounters, FrontDevice};
 pub use dma::{DmaCounters, MessageDma};
 pub use driver::drive;
 pub use gate::MapError;
 pub use memory::{FileMemory, GuestMemory, Window};
+pub use outcome::Outcome;
 pub use remote::{DEFAULT_DEADLINE, Lease, RemoteFunction, RemoteOptions};
 pub use session::{Lost, Session};
+pub use url::{DEFAULT_PORT, RemoteUrl, UrlError};

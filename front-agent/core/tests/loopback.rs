@@ -9,8 +9,12 @@ use std::{
     time::Duration,
 };
 
-use potemkin_front_core::{FrontDevice, NoBus, Session, drive};
-use potemkin_pci::{Bar, BarIndex, BarKind, Descriptor, DescriptorBuilder, Space};
+use potemkin_front_core::{
+    FrontDevice, NoBus,
+    Outcome::{Failed, NotDecoded},
+    Session, drive,
+};
+use potemkin_pci::{Bar, BarIndex, BarKind, Descriptor, DescriptorBuilder, Space, Width};
 use potemkin_service::certs::{self, DevOptions};
 use potemkin_session::{
     access::{Operation, Payload, Status},
@@ -261,12 +265,15 @@ async fn what_is_not_there_reads_as_all_ones_without_a_frame() {
     );
     assert_eq!(read_u32(&rig.device, u64::MAX).await, u32::MAX);
     let mut byte = [0];
-    rig.device
-        .region_read(Space::Bar(BarIndex::new(1).unwrap()), 0, &mut byte)
-        .await;
-    assert_eq!(byte, [0xff], "no such BAR");
-    rig.device.region_read(Space::Rom, 0, &mut byte).await;
-    assert_eq!(byte, [0xff], "no ROM");
+    let bar1 = Space::Bar(BarIndex::new(1).unwrap());
+    let outcome = rig.device.region_read(bar1, 0, &mut byte).await;
+    assert_eq!((outcome, byte), (NotDecoded, [0xff]), "no such BAR");
+    let outcome = rig.device.region_read(Space::Rom, 0, &mut byte).await;
+    assert_eq!((outcome, byte), (NotDecoded, [0xff]), "no ROM");
+    let outcome = rig.device.memory_read(0x1000, &mut [0]).await;
+    assert_eq!(outcome, NotDecoded, "no BAR is placed");
+    let outcome = rig.device.port_string_write(0x1000, Width::B2, &[0; 8]);
+    assert_eq!(outcome.await, NotDecoded, "no such port");
 
     assert_eq!(rig.device.session().counters(), before);
 }
@@ -309,7 +316,11 @@ async fn a_read_that_is_never_answered_gives_all_ones_once_and_the_next_at_once(
     assert_eq!(read_u32(&rig.device, 0xff0).await, u32::MAX);
     let frames = rig.device.session().counters().frames_sent;
     assert_eq!(rig.device.session().state(), FrontState::Contained);
-    assert_eq!(read_u32(&rig.device, 0).await, u32::MAX);
+    let mut word = [0; 4];
+    let outcome = rig.device.region_read(bar0(), 0, &mut word).await;
+    assert_eq!((outcome, word), (Failed, [0xff; 4]));
+    let outcome = rig.device.region_write(bar0(), 0, &word).await;
+    assert_eq!(outcome, Failed);
 
     assert_eq!(rig.device.session().counters().frames_sent, frames);
     assert!(
