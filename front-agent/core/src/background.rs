@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::{
-    attach::{AttachError, Target},
+    attach::{AttachError, Attachment, Target},
     bus::Bus,
     device::FrontDevice,
     remote::{RemoteFunction, RemoteOptions},
@@ -16,6 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub struct BackgroundFunction {
     device: Arc<FrontDevice>,
+    attachment: Attachment,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,6 +34,8 @@ pub enum BackgroundError {
     #[error("the session's thread ended early")]
     Ended,
 }
+
+type Started = (Arc<FrontDevice>, Attachment);
 
 impl BackgroundFunction {
     /// Attaches and returns once the host has accepted the session. `bus` is called on the session's thread; [`crate::NoBus`] is for a
@@ -55,12 +58,18 @@ impl BackgroundFunction {
             .name("potemkin-session".to_owned())
             .spawn(move || runtime.block_on(run(options, target, bus, answer, stopped)))
             .map_err(BackgroundError::Thread)?;
-        let device = answered.recv().map_err(|_| BackgroundError::Ended)??;
+        let (device, attachment) = answered.recv().map_err(|_| BackgroundError::Ended)??;
         Ok(Self {
             device,
+            attachment,
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// What was attached.
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
     }
 
     /// The function, for any thread.
@@ -85,7 +94,7 @@ async fn run(
     options: RemoteOptions,
     target: Target,
     bus: impl Bus + Send + Sync + 'static,
-    answer: mpsc::SyncSender<Result<Arc<FrontDevice>, AttachError>>,
+    answer: mpsc::SyncSender<Result<Started, AttachError>>,
     stopped: oneshot::Receiver<()>,
 ) {
     let function = match RemoteFunction::attach(&options, &target).await {
@@ -98,10 +107,11 @@ async fn run(
     };
     let device = Arc::clone(function.device());
     let session = device.session().clone();
+    let attachment = function.attachment().clone();
     let (drive, lease) = function.into_parts(bus);
     let driver = tokio::spawn(drive);
     let opened = session.opened().await.map_err(AttachError::NotAccepted);
-    if answer.send(opened.map(|()| device)).is_ok() {
+    if answer.send(opened.map(|()| (device, attachment))).is_ok() {
         // Ends when the owner drops its half.
         let _ = stopped.await;
     }
