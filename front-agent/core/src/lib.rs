@@ -7,6 +7,8 @@
 //! - [`RemoteUrl`] is a device and its broker as one line of text.
 //! - [`Broker`] is the control plane's client: attach and detach.
 //! - [`BackgroundFunction`] puts the three together on a thread of its own, for a VMM that has no async runtime.
+//! - A VMM of rust-vmm's crates puts the [`FrontDevice`] on its buses (`vm_device::DeviceMmio`, `DevicePio`), and its memory in with
+//!   [`FrontDevice::map_guest_memory`]. The example `kvm_vmm` is one.
 //!
 //! Config reads are answered from the local image, volatile bits apart; a BAR access travels as (BAR, offset), never as a guest address.
 
@@ -23,6 +25,7 @@ mod lanes;
 mod memory;
 mod outcome;
 mod remote;
+mod rust_vmm;
 mod session;
 mod url;
 
