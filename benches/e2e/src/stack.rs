@@ -35,6 +35,8 @@ pub struct StackOptions {
     pub broker_extra: String,
     /// Devices that the host offers besides [`Stack::DEVICE`], each an `edu`.
     pub more_devices: Vec<&'static str>,
+    /// Lines for the host's configuration, behind its devices.
+    pub host_extra: String,
     /// What all three log.
     pub log_filter: &'static str,
 }
@@ -48,6 +50,7 @@ impl Default for StackOptions {
             silent: false,
             broker_extra: String::new(),
             more_devices: Vec::new(),
+            host_extra: String::new(),
             log_filter: "info",
         }
     }
@@ -430,11 +433,12 @@ impl Setup<'_> {
         let config = format!(
             "listen = \"{}:0\"\nmetrics_listen = \"127.0.0.1:0\"\nstate_dir = \"host\"\n{}\
              [[brokers]]\naddr = \"{broker}\"\n\
-             [[devices]]\nid = \"{}\"\nkind = \"edu\"\naccess_log = \"access.jsonl\"\nlabels = {{ zone = \"a\" }}\n{}",
+             [[devices]]\nid = \"{}\"\nkind = \"edu\"\naccess_log = \"access.jsonl\"\nlabels = {{ zone = \"a\" }}\n{}{}",
             self.ip(Places::HOST),
             self.certs.role(Role::Host).toml(),
             Stack::DEVICE,
             self.more_devices(),
+            self.options.host_extra,
         );
         self.start("host", &config, self.places.map(|p| &p.host))
     }

@@ -131,6 +131,25 @@ fn a_c_program_drives_the_device_by_each_library_on_each_transport() {
 }
 
 #[test]
+fn c_reaches_ports_and_memory_above_4_gib() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = build(dir.path(), Library::Shared);
+    for kind in [Quic, Grpc] {
+        let options = StackOptions {
+            host_extra: "[[devices]]\nid = \"scratch-0\"\nkind = \"scratch\"\n".to_owned(),
+            ..StackOptions::on(kind)
+        };
+        let stack = Stack::start(ROLE, &options).unwrap();
+        let tls = stack.certs.role(Role::Agent);
+        let url = url(&stack, kind).replace(Stack::DEVICE, "scratch-0");
+
+        let output = drive(&program, "spaces", &url, &tls).run(LIMIT);
+
+        output.and_then(Output::success).unwrap();
+    }
+}
+
+#[test]
 fn a_lost_host_gives_a_status_and_a_reason_to_c() {
     let dir = tempfile::tempdir().unwrap();
     let program = build(dir.path(), Library::Shared);

@@ -1,6 +1,7 @@
 /* Drives `edu` through the C ABI as a VMM's device model would, each operation of it once at least.
  *
  *   drive whole   URL CA CERT KEY   everything, on a device that is free
+ *   drive spaces  URL CA CERT KEY   the ports and the 64-bit memory of `scratch`
  *   drive lost    URL CA CERT KEY   opens, says "open", and reads until the session is lost
  *   drive refused URL CA CERT KEY   is refused for good
  *
@@ -439,6 +440,73 @@ static int whole(const char *url) {
   return 0;
 }
 
+static void write_config32(potemkin_function *f, uint16_t offset, uint32_t value) {
+  OK(potemkin_config_write(f, offset, &value, sizeof value));
+}
+
+static uint32_t port32(potemkin_function *f, uint16_t port) {
+  uint32_t value;
+  OK(potemkin_port_read(f, port, &value, sizeof value));
+  return value;
+}
+
+/* `scratch`: BAR 0 is 64 KiB of memory with a 64-bit address, BAR 2 has 16 ports: how many elements were read from it and written to it. */
+static int spaces(const char *url) {
+  enum { READS = 0xc000, WRITES = 0xc004 };
+  static uint8_t block[0x10000], back[0x10000];
+  const uint64_t high = 0x1200000000, low = 0xd0000000;
+  uint16_t shorts[5] = {1, 2, 3, 4, 5}, value = 0;
+  uint32_t counts[3] = {0};
+  potemkin_function *f = open_function(url);
+  for (size_t i = 0; i < sizeof block; i++) block[i] = (uint8_t)(i * 31 + (i >> 8));
+
+  /* Above 4 GiB, both halves; ports; decode both. */
+  write_config32(f, BAR0, (uint32_t)high);
+  write_config32(f, BAR0 + 4, (uint32_t)(high >> 32));
+  write_config32(f, BAR0 + 8, READS);
+  command(f, 1 | MEMORY);
+  OK(potemkin_memory_write(f, high, block, sizeof block));
+  OK(potemkin_memory_read(f, high, back, sizeof back));
+  CHECK(memcmp(block, back, sizeof block) == 0);
+  OK(potemkin_memory_read(f, high + 0x1235, back, 7));
+  CHECK(memcmp(block + 0x1235, back, 7) == 0);
+  IS(potemkin_memory_read(f, high + sizeof block - 1, &value, 2), NOT_DECODED);
+
+  /* A string is as many elements as it has, at one place. */
+  OK(potemkin_port_write(f, READS, counts, 4));
+  CHECK(port32(f, READS) == 0 && port32(f, WRITES) == 0);
+  OK(potemkin_bar_write_string(f, 0, 0x20, 2, shorts, 5));
+  OK(potemkin_bar_read(f, 0, 0x20, &value, 2));
+  CHECK(value == 5);
+  OK(potemkin_port_read_string(f, WRITES, 4, counts, 3));
+  CHECK(counts[0] == 5 && counts[1] == 5 && counts[2] == 5);
+  OK(potemkin_bar_read_string(f, 2, 0, 4, counts, 2));
+  CHECK(counts[0] == 1 && counts[1] == 1);
+  OK(potemkin_port_write_string(f, WRITES, 4, counts, 3));
+  CHECK(port32(f, WRITES) == 0);
+
+  /* Decoded and refused by the device; not decoded. */
+  IS(potemkin_port_read(f, READS, &value, 2), FAILED);
+  CHECK(value == 0xffff);
+  value = 7;
+  IS(potemkin_port_read(f, READS + 16, &value, 2), NOT_DECODED);
+  CHECK(value == 7);
+
+  /* Moved below 4 GiB, with 0 as its upper half, while it decodes. */
+  write_config32(f, BAR0 + 4, 0);
+  write_config32(f, BAR0, (uint32_t)low);
+  IS(potemkin_memory_read(f, high, &value, 2), NOT_DECODED);
+  OK(potemkin_memory_read(f, low, back, 4));
+  CHECK(memcmp(block, back, 4) == 0);
+
+  /* Ports off, memory on. */
+  command(f, MEMORY);
+  IS(potemkin_port_write(f, READS, counts, 4), NOT_DECODED);
+  OK(potemkin_memory_write(f, low, block, 1));
+  OK(potemkin_close(f));
+  return 0;
+}
+
 static int lost(const char *url) {
   potemkin_function *f = open_function(url);
   char reason[256];
@@ -474,6 +542,7 @@ int main(int count, char **arguments) {
   CHECK(count == 6);
   fill_in(arguments + 3);
   if (strcmp(arguments[1], "whole") == 0) return whole(arguments[2]);
+  if (strcmp(arguments[1], "spaces") == 0) return spaces(arguments[2]);
   if (strcmp(arguments[1], "lost") == 0) return lost(arguments[2]);
   CHECK(strcmp(arguments[1], "refused") == 0);
   return refused(arguments[2]);
