@@ -152,19 +152,18 @@ impl FrontDevice {
         self.session().kick();
     }
 
-    /// The guest has ended an INTx interrupt, and the VMM has lowered its line with that. Once the device has done what the guest wrote
-    /// before, [`Bus::set_intx`] raises it again if the level is still up. Waits for nothing.
+    /// The guest has ended an INTx interrupt (EOI), and the VMM has lowered the line by itself. If the device still raises INTx once it has done
+    /// what the guest wrote before, the VMM is told the level again. Not for a VMM whose line stays up until it is told otherwise.
     pub fn intx_ended(&self) {
-        let last = self.session().pushed();
-        self.dma.intx.after.store(last, Ordering::Relaxed);
-        self.dma.intx.shown.store(false, Ordering::Relaxed);
-        self.dma.intx_may_have_changed();
-        self.session().kick();
+        if self.dma.intx.shown.swap(false, Ordering::Relaxed) {
+            self.intx_may_be_allowed();
+        }
     }
 
-    /// The function was reset: its interrupt pin is low.
+    /// The function was reset, or is gone: its interrupt pin is low.
     pub(crate) fn lower_intx(&self) {
         self.dma.intx.raised.store(false, Ordering::Relaxed);
+        self.config().set_interrupt_status(false);
         self.dma.intx_may_have_changed();
     }
 
