@@ -335,6 +335,20 @@ async fn a_read_that_is_never_answered_gives_all_ones_once_and_the_next_at_once(
 }
 
 #[tokio::test]
+async fn a_driver_that_goes_away_leaves_no_reader_waiting() {
+    let rig = rig(TransportKind::Grpc).await;
+    enable_memory(&rig.device).await;
+    let device = Arc::clone(&rig.device);
+    let reader = tokio::spawn(async move { read_u32(&device, 0xff0).await });
+    tokio::task::yield_now().await;
+
+    rig.driver.abort();
+
+    assert_eq!(reader.await.unwrap(), u32::MAX);
+    assert_eq!(rig.device.session().state(), FrontState::Contained);
+}
+
+#[tokio::test]
 async fn a_host_that_goes_away_leaves_no_reader_waiting() {
     for kind in [TransportKind::Quic, TransportKind::Grpc] {
         let rig = rig(kind).await;
