@@ -15,7 +15,7 @@ pub(crate) fn run(role: Role) -> ExitCode {
     match role.name {
         RoleName::Broker => potemkin_broker::cli_main(with_name("potemkin-broker", role.args)),
         RoleName::Host => potemkin_host::cli_main(with_name("potemkin-host", role.args)),
-        RoleName::Front => potemkin_front::cli_main(with_name("potemkin-front", role.args)),
+        RoleName::Front => potemkin_front_agent::cli_main(with_name("potemkin-front", role.args)),
         RoleName::Echo | RoleName::Relay => match yardstick_args(&role.args) {
             Ok((ready_file, arg)) => exit(run_yardstick(role.name, Path::new(ready_file), arg)),
             Err(error) => fail(&*error, EXIT_USAGE),

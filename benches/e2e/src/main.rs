@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let main: Main = match role.to_str() {
         Some("broker") => |args| potemkin_broker::cli_main(args),
         Some("host") => |args| potemkin_host::cli_main(args),
-        Some("front") => |args| potemkin_front::cli_main(args),
+        Some("front") => |args| potemkin_front_agent::cli_main(args),
         Some("cli") => |args| potemkin_cli::cli_main(args),
         _ => {
             eprintln!("usage: potemkin-role broker|host|front|cli ARGUMENT...");

@@ -75,7 +75,7 @@ impl VfioBus {
     }
 
     /// Bytes of the MSI-X pending bit array, from byte `first` on.
-    pub(crate) fn pending_bits(&self, first: u64, out: &mut [u8]) {
+    pub(crate) fn pending_bits(&self, first: usize, out: &mut [u8]) {
         out.fill(0);
         let client = self.inner.client.borrow();
         let Some(client) = &*client else { return };

@@ -3,34 +3,30 @@
 use std::sync::Arc;
 
 use potemkin_front_core::{FileMemory, FrontDevice, GuestMemory, Window};
-use potemkin_pci::{BarIndex, Space};
+use potemkin_pci::{BarIndex, MsixLayout, MsixPlace, Space};
 use potemkin_vfio_server::{ClientControl, DmaWindow, Function, FunctionInfo, Region};
 use potemkin_vfio_user::Errno;
 
-use crate::{
-    bus::VfioBus,
-    msix::{MsixAreas, Owner},
-};
+use crate::bus::VfioBus;
 
 /// One attached device behind one socket.
 #[derive(Debug)]
 pub(crate) struct VfioFunction {
     device: Arc<FrontDevice>,
     bus: VfioBus,
-    msix: Option<MsixAreas>,
+    msix: Option<MsixLayout>,
 }
 
 impl VfioFunction {
     pub(crate) fn new(device: Arc<FrontDevice>, bus: VfioBus) -> Self {
-        let msix = MsixAreas::of(device.descriptor());
+        let msix = MsixLayout::of(device.descriptor());
         Self { device, bus, msix }
     }
 
     /// The MSI-X areas, if some are in this space. None while the function does not decode them: whoever asks then finds nothing there.
-    fn msix(&self, space: Space) -> Option<&MsixAreas> {
+    fn msix(&self, space: Space) -> Option<MsixLayout> {
         let decoded = || self.device.with_config(|config| config.memory_enabled());
-        let msix = self.msix.as_ref();
-        msix.filter(|msix| msix.touch(space) && decoded())
+        self.msix.filter(|msix| msix.touches(space) && decoded())
     }
 }
 
@@ -63,22 +59,23 @@ impl Function for VfioFunction {
     }
 
     async fn config_write(&self, offset: u16, data: &[u8]) {
-        if self.device.config_write(offset, data).await {
+        if self.device.config_write(offset, data).await.reset {
             self.bus.forget_interrupts();
         }
     }
 
     async fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) {
         let Some(msix) = self.msix(space) else {
-            return self.device.region_read(space, offset, out).await;
+            self.device.region_read(space, offset, out).await;
+            return;
         };
-        for (part, owner) in msix.parts(space, offset, out.len()) {
+        for (part, place) in msix.parts(space, offset, out.len()) {
             let at = offset + part.start as u64;
             let out = &mut out[part];
-            match owner {
-                Owner::Device => self.device.region_read(space, at, out).await,
-                Owner::Table => out.fill(0),
-                Owner::Pending(first) => self.bus.pending_bits(first, out),
+            match place {
+                MsixPlace::Elsewhere => drop(self.device.region_read(space, at, out).await),
+                MsixPlace::Table(_) => out.fill(0),
+                MsixPlace::Pending(first) => self.bus.pending_bits(first, out),
             }
         }
     }
@@ -86,10 +83,11 @@ impl Function for VfioFunction {
     /// The device's own policy decides what is posted: a client that waits for a posted write is answered at once.
     async fn region_write(&self, space: Space, offset: u64, data: &[u8], _may_post: bool) {
         let Some(msix) = self.msix(space) else {
-            return self.device.region_write(space, offset, data).await;
+            self.device.region_write(space, offset, data).await;
+            return;
         };
-        for (part, owner) in msix.parts(space, offset, data.len()) {
-            if owner == Owner::Device {
+        for (part, place) in msix.parts(space, offset, data.len()) {
+            if place == MsixPlace::Elsewhere {
                 let at = offset + part.start as u64;
                 self.device.region_write(space, at, &data[part]).await;
             }

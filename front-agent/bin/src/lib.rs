@@ -12,7 +12,6 @@ mod checks;
 mod files;
 mod function;
 mod gauges;
-mod msix;
 mod served;
 mod settings;
 mod waiting;

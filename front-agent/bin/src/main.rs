@@ -1,5 +1,5 @@
 //! `potemkin-front`; see the library.
 
 fn main() -> std::process::ExitCode {
-    potemkin_front::cli_main(std::env::args_os())
+    potemkin_front_agent::cli_main(std::env::args_os())
 }

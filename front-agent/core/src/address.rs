@@ -2,7 +2,7 @@
 
 use potemkin_pci::{AddressKind, Space, Width, decode_memory, decode_port};
 
-use crate::device::FrontDevice;
+use crate::{device::FrontDevice, outcome::Outcome};
 
 /// What an address of this function is.
 #[derive(Debug, Clone, Copy)]
@@ -14,64 +14,72 @@ struct Found {
 }
 
 impl FrontDevice {
-    /// Reads at a guest-physical address; `None` when this function does not answer there.
-    pub async fn memory_read(&self, address: u64, out: &mut [u8]) -> Option<()> {
+    /// Reads at a guest-physical address. Where this function does not answer, `out` stays as it is.
+    pub async fn memory_read(&self, address: u64, out: &mut [u8]) -> Outcome {
         self.read_at(AddressKind::Memory, address, out).await
     }
 
-    /// Writes at a guest-physical address; `None` when this function does not answer there.
-    pub async fn memory_write(&self, address: u64, data: &[u8]) -> Option<()> {
+    /// Writes at a guest-physical address.
+    pub async fn memory_write(&self, address: u64, data: &[u8]) -> Outcome {
         self.write_at(AddressKind::Memory, address, data).await
     }
 
-    /// Reads a port; `None` when this function does not answer there.
-    pub async fn port_read(&self, port: u16, out: &mut [u8]) -> Option<()> {
+    /// Reads a port. Where this function does not answer, `out` stays as it is.
+    pub async fn port_read(&self, port: u16, out: &mut [u8]) -> Outcome {
         self.read_at(AddressKind::Port, port.into(), out).await
     }
 
-    /// Writes a port; `None` when this function does not answer there.
-    pub async fn port_write(&self, port: u16, data: &[u8]) -> Option<()> {
+    /// Writes a port.
+    pub async fn port_write(&self, port: u16, data: &[u8]) -> Outcome {
         self.write_at(AddressKind::Port, port.into(), data).await
     }
 
-    /// Reads a port as often as `out` has elements, as one access; `None` when this function does not answer there.
-    pub async fn port_string_read(&self, port: u16, width: Width, out: &mut [u8]) -> Option<()> {
-        let found = self.find(AddressKind::Port, port.into(), width.bytes())?;
-        match found.register {
+    /// Reads a port as often as `out` has elements, as one access. Where this function does not answer, `out` stays as it is.
+    pub async fn port_string_read(&self, port: u16, width: Width, out: &mut [u8]) -> Outcome {
+        let Some(found) = self.find(AddressKind::Port, port.into(), width.bytes()) else {
+            return Outcome::NotDecoded;
+        };
+        let outcome = match found.register {
             Some((space, offset)) => self.string_read(space, offset, width, out).await,
-            None => out.fill(0xff),
-        }
+            None => ignored(out),
+        };
         found.show("read", AddressKind::Port, port.into(), out);
-        Some(())
+        outcome
     }
 
-    /// Writes the elements in `data` to a port, as one access; `None` when this function does not answer there.
-    pub async fn port_string_write(&self, port: u16, width: Width, data: &[u8]) -> Option<()> {
-        let found = self.find(AddressKind::Port, port.into(), width.bytes())?;
+    /// Writes the elements in `data` to a port, as one access.
+    pub async fn port_string_write(&self, port: u16, width: Width, data: &[u8]) -> Outcome {
+        let Some(found) = self.find(AddressKind::Port, port.into(), width.bytes()) else {
+            return Outcome::NotDecoded;
+        };
         found.show("write", AddressKind::Port, port.into(), data);
-        if let Some((space, offset)) = found.register {
-            self.string_write(space, offset, width, data).await;
-        }
-        Some(())
-    }
-
-    async fn read_at(&self, bus: AddressKind, address: u64, out: &mut [u8]) -> Option<()> {
-        let found = self.find(bus, address, out.len())?;
         match found.register {
-            Some((space, offset)) => self.region_read(space, offset, out).await,
-            None => out.fill(0xff),
+            Some((space, offset)) => self.string_write(space, offset, width, data).await,
+            None => Outcome::Done,
         }
-        found.show("read", bus, address, out);
-        Some(())
     }
 
-    async fn write_at(&self, bus: AddressKind, address: u64, data: &[u8]) -> Option<()> {
-        let found = self.find(bus, address, data.len())?;
+    async fn read_at(&self, bus: AddressKind, address: u64, out: &mut [u8]) -> Outcome {
+        let Some(found) = self.find(bus, address, out.len()) else {
+            return Outcome::NotDecoded;
+        };
+        let outcome = match found.register {
+            Some((space, offset)) => self.region_read(space, offset, out).await,
+            None => ignored(out),
+        };
+        found.show("read", bus, address, out);
+        outcome
+    }
+
+    async fn write_at(&self, bus: AddressKind, address: u64, data: &[u8]) -> Outcome {
+        let Some(found) = self.find(bus, address, data.len()) else {
+            return Outcome::NotDecoded;
+        };
         found.show("write", bus, address, data);
-        if let Some((space, offset)) = found.register {
-            self.region_write(space, offset, data).await;
+        match found.register {
+            Some((space, offset)) => self.region_write(space, offset, data).await,
+            None => Outcome::Done,
         }
-        Some(())
     }
 
     fn find(&self, bus: AddressKind, address: u64, length: usize) -> Option<Found> {
@@ -92,6 +100,12 @@ impl FrontDevice {
             logged: false,
         })
     }
+}
+
+/// A range that the function takes and does nothing with.
+fn ignored(out: &mut [u8]) -> Outcome {
+    out.fill(0xff);
+    Outcome::Done
 }
 
 impl Found {

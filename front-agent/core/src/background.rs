@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::{
-    attach::{AttachError, Target},
+    attach::{AttachError, Attachment, Target},
     bus::Bus,
     device::FrontDevice,
     messages::{Interrupts, MessageInterrupts},
@@ -17,6 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct BackgroundFunction {
     device: Arc<FrontDevice>,
+    attachment: Attachment,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,6 +35,8 @@ pub enum BackgroundError {
     #[error("the session's thread ended early")]
     Ended,
 }
+
+type Started = (Arc<FrontDevice>, Attachment);
 
 impl BackgroundFunction {
     /// Attaches and returns once the host has accepted the session. `bus` is called on the session's thread; [`crate::NoBus`] is for a
@@ -81,12 +84,18 @@ impl BackgroundFunction {
             .name("potemkin-session".to_owned())
             .spawn(move || runtime.block_on(run(attach, answer, stopped)))
             .map_err(BackgroundError::Thread)?;
-        let device = answered.recv().map_err(|_| BackgroundError::Ended)??;
+        let (device, attachment) = answered.recv().map_err(|_| BackgroundError::Ended)??;
         Ok(Self {
             device,
+            attachment,
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// What was attached.
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
     }
 
     /// The function, for any thread.
@@ -110,7 +119,7 @@ impl Drop for BackgroundFunction {
 
 async fn run<B: Bus + Send + Sync + 'static>(
     attach: impl Future<Output = Result<(RemoteFunction, B), AttachError>>,
-    answer: mpsc::SyncSender<Result<Arc<FrontDevice>, AttachError>>,
+    answer: mpsc::SyncSender<Result<Started, AttachError>>,
     stopped: oneshot::Receiver<()>,
 ) {
     let (function, bus) = match attach.await {
@@ -123,10 +132,11 @@ async fn run<B: Bus + Send + Sync + 'static>(
     };
     let device = Arc::clone(function.device());
     let session = device.session().clone();
+    let attachment = function.attachment().clone();
     let (drive, lease) = function.into_parts(bus);
     let driver = tokio::spawn(drive);
     let opened = session.opened().await.map_err(AttachError::NotAccepted);
-    if answer.send(opened.map(|()| device)).is_ok() {
+    if answer.send(opened.map(|()| (device, attachment))).is_ok() {
         // Ends when the owner drops its half.
         let _ = stopped.await;
     }

@@ -16,8 +16,9 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls `future` on this thread until it is ready, parked in between. Whoever wakes it must run on another thread.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+/// Polls `future` on this thread until it is ready, parked in between: a vCPU thread's way to the async accesses of
+/// [`crate::FrontDevice`]. Whoever wakes it, the session's driver, must run on another thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);

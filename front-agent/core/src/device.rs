@@ -12,6 +12,7 @@ use crate::{
     dma::Dma,
     lanes::pieces,
     messages::{Interrupts, LocalInterrupts},
+    outcome::{ConfigWrite, Outcome},
     rehook::Hooks,
     session::Session,
 };
@@ -121,24 +122,26 @@ impl FrontDevice {
     }
 
     /// Reads configuration space. Local, but for volatile bits; without the host those read as the image has them.
-    pub async fn config_read(&self, offset: u16, out: &mut [u8]) {
+    pub async fn config_read(&self, offset: u16, out: &mut [u8]) -> Outcome {
         count(&self.counters.config_reads);
         let volatile = self.config().read(offset, out);
         if volatile.is_empty() {
-            return;
+            return Outcome::Done;
         }
         count(&self.counters.config_reads_remote);
         let range = volatile.range();
         let mut fresh = out.to_vec();
         let at = u64::from(offset) + range.start as u64;
-        if self.fetch(Space::Config, at, &mut fresh[range]).await {
+        let fetched = self.fetch(Space::Config, at, &mut fresh[range]).await;
+        if fetched {
             self.config().merge_volatile(offset, out, &fresh);
         }
+        Outcome::sent(fetched)
     }
 
-    /// Writes configuration space: the local image first, then the host if it must hear of it. What is past its end is dropped. Says whether
-    /// that reset the function.
-    pub async fn config_write(&self, offset: u16, data: &[u8]) -> bool {
+    /// Writes configuration space: the local image first, then the host if it must hear of it. What is past its end is dropped.
+    pub async fn config_write(&self, offset: u16, data: &[u8]) -> ConfigWrite {
+        let mut done = true;
         count(&self.counters.config_writes);
         let room = self.descriptor.config_image().len();
         let data = &data[..data.len().min(room.saturating_sub(offset.into()))];
@@ -156,35 +159,47 @@ impl FrontDevice {
         }
         if outcome.forward {
             count(&self.counters.config_writes_remote);
-            self.store(Space::Config, u64::from(offset), data).await;
+            done = self.store(Space::Config, u64::from(offset), data).await;
         }
         if outcome.flr {
             self.reset();
         }
-        outcome.flr
+        ConfigWrite {
+            outcome: Outcome::sent(done),
+            reset: outcome.flr,
+        }
     }
 
     /// Reads a BAR or the expansion ROM. What is not there reads as all-ones: beyond its end, with decode off, without a live session.
-    pub async fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) {
+    pub async fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) -> Outcome {
         if let Space::Rom = space {
             return self.rom_read(offset, out);
         }
         count(&self.counters.bar_reads);
-        if !self.reachable(space, offset, out.len()) || !self.read_places(space, offset, out).await
-        {
+        let outcome = if self.reachable(space, offset, out.len()) {
+            Outcome::sent(self.read_places(space, offset, out).await)
+        } else {
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
             count(&self.counters.refused);
             out.fill(0xff);
         }
+        outcome
     }
 
     /// Writes a BAR. Returns at once where the register's policy posts writes; dropped where there is nothing.
-    pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) {
+    pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) -> Outcome {
         count(&self.counters.bar_writes);
-        if !self.reachable(space, offset, data.len())
-            || !self.write_places(space, offset, data).await
-        {
+        let outcome = if self.reachable(space, offset, data.len()) {
+            Outcome::sent(self.write_places(space, offset, data).await)
+        } else {
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
             count(&self.counters.refused);
         }
+        outcome
     }
 
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
@@ -224,12 +239,16 @@ impl FrontDevice {
     }
 
     /// The ROM is here already. Its enable bit is the decoder's business: a VMM may read the image without it.
-    fn rom_read(&self, offset: u64, out: &mut [u8]) {
+    fn rom_read(&self, offset: u64, out: &mut [u8]) -> Outcome {
         let rom = self.descriptor.rom().unwrap_or(&[]);
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         for (index, byte) in out.iter_mut().enumerate() {
             let at = start.checked_add(index);
             *byte = at.and_then(|at| rom.get(at)).copied().unwrap_or(0xff);
+        }
+        match start.checked_add(out.len()) {
+            Some(end) if end <= rom.len() => Outcome::Done,
+            _ => Outcome::NotDecoded,
         }
     }
 

@@ -10,12 +10,28 @@ use crate::{bus::Bus, device::FrontDevice, session::Session};
 
 /// Runs a device's session on its stream until it is closed or contained. What waits then has been answered.
 ///
-/// `bus` is what the VMM does for the device; it is called from here.
+/// `bus` is what the VMM does for the device; it is called from here. If it panics, or the future is dropped, the session is lost: what waits
+/// is answered then too.
 pub async fn drive(device: Arc<FrontDevice>, stream: FrameStream, bus: impl Bus) {
+    let _answer = Answer(device.session());
     run(&device, stream, &bus).await;
     // A device that is gone interrupts nobody.
     device.lower_intx();
     device.settle_intx(&bus);
+}
+
+/// Answers whoever waits when the driver ends before its session has.
+struct Answer<'a>(&'a Session);
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if matches!(state.core.state(), FrontState::Opening | FrontState::Live) {
+            state.core.handle_lost("the session's driver ended early");
+            // What the device started itself has nobody to carry it out.
+            while state.dispatch().is_some() {}
+        }
+    }
 }
 
 async fn run(device: &Arc<FrontDevice>, mut stream: FrameStream, bus: &impl Bus) {

@@ -5,8 +5,11 @@
 //! - [`Session`] and [`drive`] join a [`FrontDevice`] to a transport's stream.
 //! - [`Bus`] is what the VMM does for the device: interrupts. Its memory it gives by [`FrontDevice::map_window`].
 //! - A VMM that embeds the function hears by [`Rehook`] which ranges of addresses are the function's, and by [`Interrupts`] of messages.
+//! - [`RemoteUrl`] is a device and its broker as one line of text.
 //! - [`Broker`] is the control plane's client: attach and detach.
 //! - [`BackgroundFunction`] puts the three together on a thread of its own, for a VMM that has no async runtime.
+//! - A VMM of rust-vmm's crates puts the [`FrontDevice`] on its buses (`vm_device::DeviceMmio`, `DevicePio`), and its memory in with
+//!   [`FrontDevice::map_guest_memory`]. The example `kvm_vmm` is one.
 //!
 //! Config reads are answered from the local image, volatile bits apart; a BAR access travels as (BAR, offset), never as a guest address.
 
@@ -23,14 +26,18 @@ mod incarnation;
 mod lanes;
 mod memory;
 mod messages;
+mod outcome;
 mod rehook;
 mod remote;
+mod rust_vmm;
 mod session;
 mod strings;
+mod url;
 mod vcpu;
 
 pub use attach::{AttachError, Attachment, Broker, BrokerAddress, Target};
 pub use background::{BackgroundError, BackgroundFunction};
+pub use block_on::block_on;
 pub use bus::{Bus, NoBus};
 pub use device::{DeviceCounters, FrontDevice};
 pub use dma::{DmaCounters, MessageDma};
@@ -38,7 +45,9 @@ pub use driver::drive;
 pub use gate::MapError;
 pub use memory::{FileMemory, GuestMemory, Window};
 pub use messages::{Interrupts, MessageInterrupts};
+pub use outcome::{ConfigWrite, Outcome};
 pub use rehook::{HookCounters, Rehook, RehookError};
 pub use remote::{DEFAULT_DEADLINE, Lease, RemoteFunction, RemoteOptions};
 pub use session::{Lost, Session};
+pub use url::{DEFAULT_PORT, RemoteUrl, UrlError};
 pub use vcpu::VcpuAccess;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::fs::{SealFlags, fcntl_get_seals};
-use vm_memory::{Bytes as _, FileOffset, MmapRegion, VolatileMemory as _};
+use vm_memory::{Bytes as _, FileOffset, MmapRegion, VolatileMemory as _, bitmap::Bitmap};
 
 /// Guest memory behind a window. Offsets are relative to the window's start and checked by whoever calls.
 pub trait GuestMemory: Send + Sync + fmt::Debug {
@@ -86,28 +86,31 @@ impl FileMemory {
 impl GuestMemory for FileMemory {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match &self.0 {
-            Access::Mapped(region) => {
-                let at = usize::try_from(offset).map_err(io::Error::other)?;
-                region
-                    .as_volatile_slice()
-                    .read_slice(out, at)
-                    .map_err(io::Error::other)
-            }
+            Access::Mapped(region) => GuestMemory::read(region, offset, out),
             Access::Called { file, start } => file.read_exact_at(out, start + offset),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match &self.0 {
-            Access::Mapped(region) => {
-                let at = usize::try_from(offset).map_err(io::Error::other)?;
-                region
-                    .as_volatile_slice()
-                    .write_slice(data, at)
-                    .map_err(io::Error::other)
-            }
+            Access::Mapped(region) => GuestMemory::write(region, offset, data),
             Access::Called { file, start } => file.write_all_at(data, start + offset),
         }
+    }
+}
+
+/// A mapping, a rust-vmm VMM's for one.
+impl<B: Bitmap + Send + Sync + fmt::Debug> GuestMemory for MmapRegion<B> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).map_err(io::Error::other)?;
+        let slice = self.as_volatile_slice();
+        slice.read_slice(out, at).map_err(io::Error::other)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).map_err(io::Error::other)?;
+        let slice = self.as_volatile_slice();
+        slice.write_slice(data, at).map_err(io::Error::other)
     }
 }
 

@@ -3,33 +3,58 @@
 use potemkin_pci::{MsixPlace, Space, Width};
 use potemkin_session::access::{Extent, Location, MAX_ACCESS_BYTES};
 
-use crate::device::{FrontDevice, count};
+use crate::{
+    device::{FrontDevice, count},
+    outcome::Outcome,
+};
 
 impl FrontDevice {
     /// Writes one port or FIFO register several times, as one access: what `REP OUTS` does. `data` holds the elements.
     ///
     /// Dropped where there is nothing, and from an element on that is not whole.
-    pub async fn string_write(&self, space: Space, offset: u64, width: Width, data: &[u8]) {
+    pub async fn string_write(
+        &self,
+        space: Space,
+        offset: u64,
+        width: Width,
+        data: &[u8],
+    ) -> Outcome {
         count(&self.counters.bar_writes);
-        if !self.write_string(space, offset, width, data).await {
+        let outcome = if self.reachable(space, offset, width.bytes()) {
+            Outcome::sent(self.write_string(space, offset, width, data).await)
+        } else {
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
             count(&self.counters.refused);
         }
+        outcome
     }
 
     /// Reads one port or FIFO register as often as `out` has elements, as one access: what `REP INS` does.
     ///
     /// All-ones where there is nothing, and from an element on that is not whole.
-    pub async fn string_read(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) {
+    pub async fn string_read(
+        &self,
+        space: Space,
+        offset: u64,
+        width: Width,
+        out: &mut [u8],
+    ) -> Outcome {
         count(&self.counters.bar_reads);
-        if !self.read_string(space, offset, width, out).await {
+        let outcome = if self.reachable(space, offset, width.bytes()) {
+            Outcome::sent(self.read_string(space, offset, width, out).await)
+        } else {
+            out.fill(0xff);
+            Outcome::NotDecoded
+        };
+        if outcome != Outcome::Done {
             count(&self.counters.refused);
         }
+        outcome
     }
 
     async fn write_string(&self, space: Space, offset: u64, width: Width, data: &[u8]) -> bool {
-        if !self.reachable(space, offset, width.bytes()) {
-            return false;
-        }
         let place = self.string_place(space, offset, width);
         let at = location(space, offset, width);
         let posting = self.posting(space, offset);
@@ -56,12 +81,11 @@ impl FrontDevice {
     }
 
     async fn read_string(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) -> bool {
-        let reachable = self.reachable(space, offset, width.bytes());
         let place = self.string_place(space, offset, width);
         let at = location(space, offset, width);
         let mut complete = true;
         for chunk in out.chunks_mut(MAX_ACCESS_BYTES) {
-            let extent = extent(width, chunk.len()).filter(|_| reachable && complete);
+            let extent = extent(width, chunk.len()).filter(|_| complete);
             complete = match (extent, place) {
                 (None, _) => false,
                 (Some(_), Some(place)) => {

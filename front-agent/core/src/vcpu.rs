@@ -4,7 +4,7 @@
 
 use potemkin_pci::{Space, Width};
 
-use crate::{block_on::block_on, device::FrontDevice};
+use crate::{block_on::block_on, device::FrontDevice, outcome::Outcome};
 
 /// What a vCPU's exits ask of a function: `KVM_EXIT_MMIO` and `KVM_EXIT_IO`, in KVM's words.
 ///
@@ -25,87 +25,99 @@ pub trait VcpuAccess: Send + Sync {
 
 impl VcpuAccess for FrontDevice {
     fn mmio_read(&self, address: u64, out: &mut [u8]) -> bool {
-        self.memory_read_blocking(address, out).is_some()
+        self.memory_read_blocking(address, out) != Outcome::NotDecoded
     }
 
     fn mmio_write(&self, address: u64, data: &[u8]) -> bool {
-        self.memory_write_blocking(address, data).is_some()
+        self.memory_write_blocking(address, data) != Outcome::NotDecoded
     }
 
     fn pio_read(&self, port: u16, width: Width, out: &mut [u8]) -> bool {
         if out.len() == width.bytes() {
-            return self.port_read_blocking(port, out).is_some();
+            return self.port_read_blocking(port, out) != Outcome::NotDecoded;
         }
-        self.port_string_read_blocking(port, width, out).is_some()
+        self.port_string_read_blocking(port, width, out) != Outcome::NotDecoded
     }
 
     fn pio_write(&self, port: u16, width: Width, data: &[u8]) -> bool {
         if data.len() == width.bytes() {
-            return self.port_write_blocking(port, data).is_some();
+            return self.port_write_blocking(port, data) != Outcome::NotDecoded;
         }
-        self.port_string_write_blocking(port, width, data).is_some()
+        self.port_string_write_blocking(port, width, data) != Outcome::NotDecoded
     }
 }
 
 /// Each as the call without `_blocking`.
 impl FrontDevice {
     /// [`FrontDevice::config_read`] for a vCPU thread.
-    pub fn config_read_blocking(&self, offset: u16, out: &mut [u8]) {
-        block_on(self.config_read(offset, out));
+    pub fn config_read_blocking(&self, offset: u16, out: &mut [u8]) -> Outcome {
+        block_on(self.config_read(offset, out))
     }
 
     /// [`FrontDevice::config_write`] for a vCPU thread.
-    pub fn config_write_blocking(&self, offset: u16, data: &[u8]) -> bool {
-        block_on(self.config_write(offset, data))
+    pub fn config_write_blocking(&self, offset: u16, data: &[u8]) -> Outcome {
+        block_on(self.config_write(offset, data)).outcome
     }
 
     /// [`FrontDevice::region_read`] for a vCPU thread.
-    pub fn region_read_blocking(&self, space: Space, offset: u64, out: &mut [u8]) {
-        block_on(self.region_read(space, offset, out));
+    pub fn region_read_blocking(&self, space: Space, offset: u64, out: &mut [u8]) -> Outcome {
+        block_on(self.region_read(space, offset, out))
     }
 
     /// [`FrontDevice::region_write`] for a vCPU thread.
-    pub fn region_write_blocking(&self, space: Space, offset: u64, data: &[u8]) {
-        block_on(self.region_write(space, offset, data));
+    pub fn region_write_blocking(&self, space: Space, offset: u64, data: &[u8]) -> Outcome {
+        block_on(self.region_write(space, offset, data))
     }
 
     /// [`FrontDevice::memory_read`] for a vCPU thread.
-    pub fn memory_read_blocking(&self, address: u64, out: &mut [u8]) -> Option<()> {
+    pub fn memory_read_blocking(&self, address: u64, out: &mut [u8]) -> Outcome {
         block_on(self.memory_read(address, out))
     }
 
     /// [`FrontDevice::memory_write`] for a vCPU thread.
-    pub fn memory_write_blocking(&self, address: u64, data: &[u8]) -> Option<()> {
+    pub fn memory_write_blocking(&self, address: u64, data: &[u8]) -> Outcome {
         block_on(self.memory_write(address, data))
     }
 
     /// [`FrontDevice::port_read`] for a vCPU thread.
-    pub fn port_read_blocking(&self, port: u16, out: &mut [u8]) -> Option<()> {
+    pub fn port_read_blocking(&self, port: u16, out: &mut [u8]) -> Outcome {
         block_on(self.port_read(port, out))
     }
 
     /// [`FrontDevice::port_write`] for a vCPU thread.
-    pub fn port_write_blocking(&self, port: u16, data: &[u8]) -> Option<()> {
+    pub fn port_write_blocking(&self, port: u16, data: &[u8]) -> Outcome {
         block_on(self.port_write(port, data))
     }
 
     /// [`FrontDevice::string_read`] for a vCPU thread.
-    pub fn string_read_blocking(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) {
-        block_on(self.string_read(space, offset, width, out));
+    pub fn string_read_blocking(
+        &self,
+        space: Space,
+        offset: u64,
+        width: Width,
+        out: &mut [u8],
+    ) -> Outcome {
+        block_on(self.string_read(space, offset, width, out))
     }
 
     /// [`FrontDevice::string_write`] for a vCPU thread.
-    pub fn string_write_blocking(&self, space: Space, offset: u64, width: Width, data: &[u8]) {
-        block_on(self.string_write(space, offset, width, data));
+    pub fn string_write_blocking(
+        &self,
+        space: Space,
+        offset: u64,
+        width: Width,
+        data: &[u8],
+    ) -> Outcome {
+        block_on(self.string_write(space, offset, width, data))
     }
 
     /// [`FrontDevice::port_string_read`] for a vCPU thread.
-    pub fn port_string_read_blocking(&self, port: u16, width: Width, out: &mut [u8]) -> Option<()> {
+    pub fn port_string_read_blocking(&self, port: u16, width: Width, out: &mut [u8]) -> Outcome {
         block_on(self.port_string_read(port, width, out))
     }
 
     /// [`FrontDevice::port_string_write`] for a vCPU thread.
-    pub fn port_string_write_blocking(&self, port: u16, width: Width, data: &[u8]) -> Option<()> {
+    pub fn port_string_write_blocking(&self, port: u16, width: Width, data: &[u8]) -> Outcome {
         block_on(self.port_string_write(port, width, data))
     }
 }

@@ -1,5 +1,7 @@
 //! An MSI-X table and its pending bits, for a front device that keeps them itself (PCI 3.0 section 6.8.2).
 
+use std::ops::Range;
+
 use crate::{
     BarIndex, Descriptor, Message, Space,
     capability::{Area, MsixView, find, id},
@@ -51,16 +53,12 @@ impl MsixTable {
     /// That of a function just powered on; `None` if it has no MSI-X.
     #[must_use]
     pub fn new(descriptor: &Descriptor) -> Option<Self> {
-        let image = descriptor.config_image();
-        let view = find(image, id::MSIX).map(|at| MsixView::at(image, at))?;
-        let vectors = usize::from(view.vectors());
+        let layout = MsixLayout::of(descriptor)?;
+        let vectors = usize::from(descriptor.interrupts().msix_vectors);
         Some(Self {
             entries: vec![POWER_ON; vectors].into(),
             pending: vec![0; vectors.div_ceil(64)].into(),
-            layout: MsixLayout {
-                table: view.table(),
-                pba: view.pba(),
-            },
+            layout,
         })
     }
 
@@ -176,6 +174,46 @@ fn message(&[low, high, data, _]: &[u32; ENTRY_DWORDS]) -> Message {
 }
 
 impl MsixLayout {
+    /// That of a function; `None` if it has no MSI-X.
+    #[must_use]
+    pub fn of(descriptor: &Descriptor) -> Option<Self> {
+        let image = descriptor.config_image();
+        let view = find(image, id::MSIX).map(|at| MsixView::at(image, at))?;
+        Some(Self {
+            table: view.table(),
+            pba: view.pba(),
+        })
+    }
+
+    /// Whether the table or the pending bits are in this space.
+    #[must_use]
+    pub fn touches(&self, space: Space) -> bool {
+        [self.table, self.pba]
+            .iter()
+            .any(|area| BarIndex::new(area.bir).map(Space::Bar) == Some(space))
+    }
+
+    /// The parts of an access of `length` bytes, in order, as ranges of its own bytes.
+    pub fn parts(
+        self,
+        space: Space,
+        offset: u64,
+        length: usize,
+    ) -> impl Iterator<Item = (Range<usize>, MsixPlace)> {
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            if start == length {
+                return None;
+            }
+            let (place, left) = self.place(space, offset.saturating_add(start as u64));
+            let rest = length - start;
+            let part = usize::try_from(left).map_or(rest, |left| left.min(rest));
+            let range = start..start + part;
+            start = range.end;
+            Some((range, place))
+        })
+    }
+
     /// What stands at `offset` of a space, and of how many bytes from there this is true; at least 1.
     #[must_use]
     pub fn place(&self, space: Space, offset: u64) -> (MsixPlace, u64) {

@@ -253,3 +253,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_access_across_borders_is_cut_at_them() {
+    // 65 vectors: the table at 0x1000 (0x410 bytes), 16 bytes of pending bits at 0x1410.
+    let msix = Capability::msix(65, (BarIndex::B2, 0x1000), (BarIndex::B2, 0x1410)).unwrap();
+    let descriptor = DescriptorBuilder::new(1, 2)
+        .bar(BarIndex::B0, Bar::memory32(0x2000))
+        .bar(BarIndex::B2, Bar::memory32(0x2000))
+        .capability(msix)
+        .build()
+        .unwrap();
+    let layout = MsixLayout::of(&descriptor).unwrap();
+    let (b0, b2) = (Space::Bar(BarIndex::B0), Space::Bar(BarIndex::B2));
+
+    let parts: Vec<_> = layout.parts(b2, 0xff8, 0x430).collect();
+
+    assert_eq!(
+        parts,
+        [
+            (0..8, MsixPlace::Elsewhere),
+            (8..0x418, MsixPlace::Table(0)),
+            (0x418..0x428, MsixPlace::Pending(0)),
+            (0x428..0x430, MsixPlace::Elsewhere),
+        ]
+    );
+    assert!(
+        layout
+            .parts(b0, 0x1000, 8)
+            .eq([(0..8, MsixPlace::Elsewhere)])
+    );
+    assert!(layout.touches(b2) && !layout.touches(b0));
+}

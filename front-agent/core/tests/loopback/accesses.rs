@@ -2,7 +2,8 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use potemkin_pci::{BarIndex, Space};
+use potemkin_front_core::Outcome::{Failed, NotDecoded};
+use potemkin_pci::{BarIndex, Space, Width};
 use potemkin_service::certs::{self, DevOptions};
 use potemkin_session::front::FrontState;
 use potemkin_transport::{DialOptions, Dialer, IdentityPattern, Role, TransportKind};
@@ -71,12 +72,15 @@ async fn what_is_not_there_reads_as_all_ones_without_a_frame() {
     );
     assert_eq!(read_u32(&rig.device, u64::MAX).await, u32::MAX);
     let mut byte = [0];
-    rig.device
-        .region_read(Space::Bar(BarIndex::new(1).unwrap()), 0, &mut byte)
-        .await;
-    assert_eq!(byte, [0xff], "no such BAR");
-    rig.device.region_read(Space::Rom, 0, &mut byte).await;
-    assert_eq!(byte, [0xff], "no ROM");
+    let bar1 = Space::Bar(BarIndex::new(1).unwrap());
+    let outcome = rig.device.region_read(bar1, 0, &mut byte).await;
+    assert_eq!((outcome, byte), (NotDecoded, [0xff]), "no such BAR");
+    let outcome = rig.device.region_read(Space::Rom, 0, &mut byte).await;
+    assert_eq!((outcome, byte), (NotDecoded, [0xff]), "no ROM");
+    let outcome = rig.device.memory_read(0x1000, &mut [0]).await;
+    assert_eq!(outcome, NotDecoded, "no BAR is placed");
+    let outcome = rig.device.port_string_write(0x1000, Width::B2, &[0; 8]);
+    assert_eq!(outcome.await, NotDecoded, "no such port");
 
     assert_eq!(rig.device.session().counters(), before);
 }
@@ -121,7 +125,11 @@ async fn a_read_that_is_never_answered_gives_all_ones_once_and_the_next_at_once(
     assert_eq!(read_u32(&rig.device, 0xff0).await, u32::MAX);
     let frames = rig.device.session().counters().frames_sent;
     assert_eq!(rig.device.session().state(), FrontState::Contained);
-    assert_eq!(read_u32(&rig.device, 0).await, u32::MAX);
+    let mut word = [0; 4];
+    let outcome = rig.device.region_read(bar0(), 0, &mut word).await;
+    assert_eq!((outcome, word), (Failed, [0xff; 4]));
+    let outcome = rig.device.region_write(bar0(), 0, &word).await;
+    assert_eq!(outcome, Failed);
 
     assert_eq!(rig.device.session().counters().frames_sent, frames);
     assert!(
@@ -133,6 +141,20 @@ async fn a_read_that_is_never_answered_gives_all_ones_once_and_the_next_at_once(
             .contains("300 ms")
     );
     rig.driver.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_driver_that_goes_away_leaves_no_reader_waiting() {
+    let rig = rig(TransportKind::Grpc).await;
+    enable_memory(&rig.device).await;
+    let device = Arc::clone(&rig.device);
+    let reader = tokio::spawn(async move { read_u32(&device, 0xff0).await });
+    tokio::task::yield_now().await;
+
+    rig.driver.abort();
+
+    assert_eq!(reader.await.unwrap(), u32::MAX);
+    assert_eq!(rig.device.session().state(), FrontState::Contained);
 }
 
 #[tokio::test]

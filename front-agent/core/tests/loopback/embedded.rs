@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use potemkin_front_core::{FrontDevice, Interrupts, MessageInterrupts, NoBus, VcpuAccess};
+use potemkin_front_core::{FrontDevice, Interrupts, MessageInterrupts, NoBus, Outcome, VcpuAccess};
 use potemkin_pci::{
     Bar, BarIndex, Capability, Descriptor, DescriptorBuilder, Message, Space, Width,
 };
@@ -133,10 +133,10 @@ async fn accesses_of_the_table_and_of_the_pending_bits_cause_no_frame() {
     device
         .region_write(bar2(), last, &0x12_fee0_1000_u64.to_le_bytes())
         .await;
-    device
+    let written = device
         .memory_write(0x12_4000_0000 + last + 8, &[0x55, 0, 0, 0])
-        .await
-        .unwrap();
+        .await;
+    assert_eq!(written, Outcome::Done);
     let mut entry = [0; 16];
     device.region_read(bar2(), last, &mut entry).await;
     let mut all = vec![0; 16 * usize::from(VECTORS)];
@@ -257,21 +257,17 @@ async fn a_string_instruction_is_one_access_with_a_count() {
     let (rig, _) = embedded(TransportKind::Quic).await;
     let elements: Vec<u8> = (0..=255).collect();
 
-    rig.device
-        .port_string_write(0xc004, Width::B2, &elements)
-        .await
-        .unwrap();
+    let written = rig.device.port_string_write(0xc004, Width::B2, &elements);
+    assert_eq!(written.await, Outcome::Done);
     let mut back = [0; 12];
-    rig.device
-        .port_string_read(0xc004, Width::B4, &mut back)
-        .await
-        .unwrap();
+    let read = rig.device.port_string_read(0xc004, Width::B4, &mut back);
+    assert_eq!(read.await, Outcome::Done);
     let nobody = rig
         .device
         .port_string_read(0xc010, Width::B1, &mut back)
         .await;
 
-    assert_eq!(nobody, None);
+    assert_eq!(nobody, Outcome::NotDecoded);
     let seen = accesses(&rig);
     assert_eq!(seen.len(), 2);
     assert_eq!((seen[0].at.offset, seen[0].at.width), (4, Width::B2));

@@ -1,0 +1,541 @@
+/* A remote PCI function for VMMs written in C: libpotemkin_front. Licence: Apache-2.0 OR MIT.
+ *
+ * Made from the Rust sources by cbindgen; do not edit. How to use it: the documentation of the crate potemkin-capi.
+ *
+ * Threads: any thread may call any function at any time, but potemkin_close, which must be the last. Callbacks come on a thread of
+ * the library's. A callback may call potemkin_abi_version and nothing else of this library, and must not wait for a thread that is
+ * inside a call of it. */
+
+#ifndef POTEMKIN_FRONT_H
+#define POTEMKIN_FRONT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The version of this interface.
+ */
+#define POTEMKIN_ABI_VERSION 1
+
+/**
+ * In place of a BAR's number: the expansion ROM.
+ */
+#define POTEMKIN_ROM 6
+
+/**
+ * Longest access, in bytes.
+ */
+#define POTEMKIN_ACCESS_MAX 1048576
+
+/**
+ * Bytes of a device's id in the pool, the zero byte at its end among them.
+ */
+#define POTEMKIN_ID_BYTES 64
+
+/**
+ * The device may read the window.
+ */
+#define POTEMKIN_WINDOW_READ 1
+
+/**
+ * The device may write the window.
+ */
+#define POTEMKIN_WINDOW_WRITE 2
+
+/**
+ * What a call came to.
+ */
+enum potemkin_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Done, all of it; or a posted write that is on its way.
+   */
+  POTEMKIN_STATUS_OK = 0,
+  /**
+   * There is nothing of this function's at that place: its BARs do not decode it, decode is off, or the BAR ends before.
+   * Ask the VMM's other devices; if there are none, reads give all-ones and writes are dropped.
+   * The buffer of an absolute read is left as it was; that of a read relative to a BAR is filled with all-ones.
+   */
+  POTEMKIN_STATUS_NOT_DECODED = 1,
+  /**
+   * The function decodes it and there is no result: the device refused, or the session is lost. A read has filled its
+   * buffer with what the guest is to see: all-ones, or in configuration space the bits that are known here.
+   */
+  POTEMKIN_STATUS_FAILED = 2,
+  /**
+   * An argument is out of range or a null pointer. Nothing was done.
+   */
+  POTEMKIN_STATUS_INVALID_ARGUMENT = 3,
+  /**
+   * Opening failed, and may succeed later: the broker cannot be reached, or the device is taken or not there yet.
+   */
+  POTEMKIN_STATUS_TRY_AGAIN = 4,
+  /**
+   * Opening failed for good: a rule of the broker's, a wrong certificate, another broker than it should be.
+   */
+  POTEMKIN_STATUS_REFUSED = 5,
+  /**
+   * A callback has called the library, which would wait for itself. Nothing was done.
+   */
+  POTEMKIN_STATUS_IN_CALLBACK = 6,
+  /**
+   * A bug in the library. It was caught; the handle may still be closed.
+   */
+  POTEMKIN_STATUS_INTERNAL = 7,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum potemkin_status potemkin_status;
+#else
+typedef int32_t potemkin_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a BAR decodes.
+ */
+enum potemkin_bar_type
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * There is none, or it is the upper half of the one before.
+   */
+  POTEMKIN_BAR_TYPE_NONE = 0,
+  /**
+   * Ports.
+   */
+  POTEMKIN_BAR_TYPE_IO = 1,
+  /**
+   * Memory at a 32-bit address.
+   */
+  POTEMKIN_BAR_TYPE_MEMORY32 = 2,
+  /**
+   * Memory at a 64-bit address.
+   */
+  POTEMKIN_BAR_TYPE_MEMORY64 = 3,
+  /**
+   * Memory below 1 MiB.
+   */
+  POTEMKIN_BAR_TYPE_MEMORY_BELOW1M = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum potemkin_bar_type potemkin_bar_type;
+#else
+typedef uint32_t potemkin_bar_type;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * An open function. Any thread may use it, several at a time; accesses of several threads are in flight together.
+ */
+typedef struct potemkin_function potemkin_function;
+
+/**
+ * Who this VMM is, whom it trusts, and how long it waits. Set it to zero, then fill it in. Nothing of it is kept by the library.
+ */
+typedef struct potemkin_options {
+  /**
+   * `sizeof(struct potemkin_options)`.
+   */
+  size_t size;
+  /**
+   * PEM file: the authorities that the broker's certificate may come from.
+   */
+  const char *ca_file;
+  /**
+   * PEM file: our certificate, which must be an agent's, and those between it and the authority.
+   */
+  const char *cert_file;
+  /**
+   * PEM file: its private key.
+   */
+  const char *key_file;
+  /**
+   * How long an access may stay unanswered, in milliseconds, before the session is lost: 50 to 60000, or 0 for 1000. The longest
+   * that a vCPU ever waits, and it waits so long once only.
+   */
+  uint32_t deadline_ms;
+  /**
+   * Must be 0.
+   */
+  uint32_t reserved;
+} potemkin_options;
+
+/**
+ * What the VMM does for the device. Set it to zero, then fill it in; it is copied. A callback that is null is not called: such interrupts
+ * are lost, such memory cannot be accessed.
+ *
+ * They are called on the session's thread, one at a time, in the order in which the device did what they stand for: when an interrupt
+ * comes, the memory that the device wrote before it is written. They must return soon, must call nothing of this library
+ * (it answers `POTEMKIN_STATUS_IN_CALLBACK`) and must not wait for a thread that is inside a call of it. They must not unwind.
+ */
+typedef struct potemkin_callbacks {
+  /**
+   * `sizeof(struct potemkin_callbacks)`.
+   */
+  size_t size;
+  /**
+   * Given to each callback.
+   */
+  void *user;
+  /**
+   * The level of the function's INTx line changed; as the guest is to see it, the command register's interrupt-disable bit obeyed.
+   */
+  void (*set_intx)(void *user, bool level);
+  /**
+   * MSI vector 0 to 31 fired; the guest has turned MSI and bus mastering on.
+   */
+  void (*msi)(void *user, uint16_t vector);
+  /**
+   * MSI-X vector 0 to 2047 fired; the guest has turned MSI-X and bus mastering on.
+   */
+  void (*msix)(void *user, uint16_t vector);
+  /**
+   * Reads guest memory of a window that was mapped without a base; never beyond the window. 0: done; else the transfer fails.
+   */
+  int (*read_guest_memory)(void *user, uint64_t address, void *out, size_t length);
+  /**
+   * Writes guest memory of a window that was mapped without a base; never beyond the window. 0: done; else the transfer fails.
+   */
+  int (*write_guest_memory)(void *user, uint64_t address, const void *data, size_t length);
+} potemkin_callbacks;
+
+/**
+ * A BAR.
+ */
+typedef struct potemkin_bar_info {
+  /**
+   * In bytes; 0: there is none.
+   */
+  uint64_t bytes;
+  /**
+   * What it decodes.
+   */
+  potemkin_bar_type kind;
+  /**
+   * Reads have no effects.
+   */
+  bool prefetchable;
+} potemkin_bar_info;
+
+/**
+ * What the function is: from the device's own description. Where its BARs are stands in configuration space.
+ */
+typedef struct potemkin_info {
+  /**
+   * `sizeof(struct potemkin_info)`, to be set before the call.
+   */
+  size_t size;
+  /**
+   * The device's id in the pool; of a selector: which one it is. Ends with a zero byte.
+   */
+  char id[POTEMKIN_ID_BYTES];
+  /**
+   * Vendor.
+   */
+  uint16_t vendor_id;
+  /**
+   * Device.
+   */
+  uint16_t device_id;
+  /**
+   * Class code: base class, sub-class, interface, from bit 23 down.
+   */
+  uint32_t class_code;
+  /**
+   * Bytes of configuration space: 256 or 4096.
+   */
+  uint32_t config_bytes;
+  /**
+   * Interrupt pin: 1 (INTA) to 4, or 0 for none.
+   */
+  uint16_t intx_pin;
+  /**
+   * MSI vectors, or 0.
+   */
+  uint16_t msi_vectors;
+  /**
+   * MSI-X vectors, or 0.
+   */
+  uint16_t msix_vectors;
+  /**
+   * Must be ignored.
+   */
+  uint16_t reserved;
+  /**
+   * Bytes of the expansion ROM, or 0.
+   */
+  uint64_t rom_bytes;
+  /**
+   * The BARs.
+   */
+  struct potemkin_bar_info bars[6];
+} potemkin_info;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of this interface: `POTEMKIN_ABI_VERSION` of the header that the library was built with. It rises when something of
+ * the older interface changes; what is only added shows in the sizes of structures. May be called at any time, in callbacks too.
+ */
+uint32_t potemkin_abi_version(void);
+
+/**
+ * Claims a device and opens a session on it; returns when the device's host has accepted it (or when something failed: within some
+ * 10 s each for reaching the broker and for its answer).
+ *
+ * `url`: `potemkin://broker[:port]/device`, or `potemkin://broker[:port]/?class=CLASS&label.KEY=VALUE` for any free device that
+ * fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
+ * broker of our own trust domain). Default port: 7640.
+ *
+ * `callbacks` may be null. Callbacks may come before this returns. On success `*function` is the handle, to be closed with
+ * `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut if `reason_size` is too
+ * small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
+ *
+ * A session that is lost stays lost: reads give `POTEMKIN_STATUS_FAILED` and all-ones. Close it and open again.
+ *
+ * # Safety
+ * Strings end with a zero byte; structures are as large as they say; `reason` has `reason_size` bytes; `callbacks.user` may be
+ * used on any thread until the function is closed.
+ */
+potemkin_status potemkin_open(const char *url,
+                              const struct potemkin_options *options,
+                              const struct potemkin_callbacks *callbacks,
+                              struct potemkin_function **function,
+                              char *reason,
+                              size_t reason_size);
+
+/**
+ * Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. When this
+ * returns no callback comes any more and no window is touched; INTx is lowered before. It waits for the broker, some 10 s at most.
+ *
+ * # Safety
+ * No other call with this handle is going on or comes after.
+ */
+potemkin_status potemkin_close(struct potemkin_function *function);
+
+/**
+ * Whether the session lives: `POTEMKIN_STATUS_OK`, or `POTEMKIN_STATUS_FAILED` and why in `reason`, as `potemkin_open` has it.
+ *
+ * # Safety
+ * `function` is open; `reason` is null or has `reason_size` bytes.
+ */
+potemkin_status potemkin_state(const struct potemkin_function *function,
+                               char *reason,
+                               size_t reason_size);
+
+/**
+ * Resets the function, as a bus reset does: configuration space is as at power-on at once; the device is reset in order with the
+ * accesses around; no interrupt and no DMA of before reaches the guest afterwards. Waits for nothing.
+ *
+ * # Safety
+ * `function` is open.
+ */
+potemkin_status potemkin_reset(const struct potemkin_function *function);
+
+/**
+ * The guest has ended an INTx interrupt (EOI), and the VMM has lowered its line with that. `set_intx` raises it again if the level is
+ * still up once the device has done what the guest wrote before. For a VMM that keeps the line as `set_intx` says there is no need of it.
+ * Waits for nothing.
+ *
+ * # Safety
+ * `function` is open.
+ */
+potemkin_status potemkin_ack_intx(const struct potemkin_function *function);
+
+/**
+ * Says what the function is. `info->size` must be set.
+ *
+ * # Safety
+ * `function` is open; `info` is as large as it says.
+ */
+potemkin_status potemkin_get_info(const struct potemkin_function *function, struct potemkin_info *info);
+
+/**
+ * Reads configuration space, 1 to 4096 bytes. Local, but for bits that the device declares volatile: those ask its host. Bytes
+ * beyond the function's own configuration space read as all-ones.
+ *
+ * # Safety
+ * `function` is open; the bytes at `out` can be written.
+ */
+potemkin_status potemkin_config_read(const struct potemkin_function *function,
+                                     uint16_t offset,
+                                     void *out,
+                                     size_t length);
+
+/**
+ * Writes configuration space, 1 to 4096 bytes, of which the bits count that the device lets the guest write. Waits for the
+ * device where it wants to hear of the write.
+ *
+ * # Safety
+ * `function` is open; the bytes at `data` can be read.
+ */
+potemkin_status potemkin_config_write(const struct potemkin_function *function,
+                                      uint16_t offset,
+                                      const void *data,
+                                      size_t length);
+
+/**
+ * Reads at an offset in a BAR (0 to 5, memory or ports) or in the expansion ROM (`POTEMKIN_ROM`). 1, 2, 4 and 8 bytes are one
+ * access of that width; more are a block of consecutive elements, at most `POTEMKIN_ACCESS_MAX` bytes.
+ *
+ * # Safety
+ * `function` is open; the bytes at `out` can be written.
+ */
+potemkin_status potemkin_bar_read(const struct potemkin_function *function,
+                                  uint32_t bar,
+                                  uint64_t offset,
+                                  void *out,
+                                  size_t length);
+
+/**
+ * Writes at an offset in a BAR. Returns at once where the device posts its writes, as memory does by default; else when the
+ * device has done it.
+ *
+ * # Safety
+ * `function` is open; the bytes at `data` can be read.
+ */
+potemkin_status potemkin_bar_write(const struct potemkin_function *function,
+                                   uint32_t bar,
+                                   uint64_t offset,
+                                   const void *data,
+                                   size_t length);
+
+/**
+ * Reads one register `count` times, as a string instruction (REP INS) does: one access, one round trip. `width` is 1, 2, 4 or
+ * 8; `out` has room for `count * width` bytes, at most `POTEMKIN_ACCESS_MAX`.
+ *
+ * # Safety
+ * `function` is open; the bytes at `out` can be written.
+ */
+potemkin_status potemkin_bar_read_string(const struct potemkin_function *function,
+                                         uint32_t bar,
+                                         uint64_t offset,
+                                         uint32_t width,
+                                         void *out,
+                                         size_t count);
+
+/**
+ * Writes one register `count` times, as a string instruction (REP OUTS) does: one access.
+ *
+ * # Safety
+ * `function` is open; the bytes at `data` can be read.
+ */
+potemkin_status potemkin_bar_write_string(const struct potemkin_function *function,
+                                          uint32_t bar,
+                                          uint64_t offset,
+                                          uint32_t width,
+                                          const void *data,
+                                          size_t count);
+
+/**
+ * Reads at a guest-physical address, if this function decodes it by its BARs and command register as the guest has programmed
+ * them (or by its expansion ROM's).
+ *
+ * # Safety
+ * `function` is open; the bytes at `out` can be written.
+ */
+potemkin_status potemkin_memory_read(const struct potemkin_function *function,
+                                     uint64_t address,
+                                     void *out,
+                                     size_t length);
+
+/**
+ * Writes at a guest-physical address, if this function decodes it.
+ *
+ * # Safety
+ * `function` is open; the bytes at `data` can be read.
+ */
+potemkin_status potemkin_memory_write(const struct potemkin_function *function,
+                                      uint64_t address,
+                                      const void *data,
+                                      size_t length);
+
+/**
+ * Reads a port, if this function decodes it.
+ *
+ * # Safety
+ * `function` is open; the bytes at `out` can be written.
+ */
+potemkin_status potemkin_port_read(const struct potemkin_function *function,
+                                   uint16_t port,
+                                   void *out,
+                                   size_t length);
+
+/**
+ * Writes a port, if this function decodes it.
+ *
+ * # Safety
+ * `function` is open; the bytes at `data` can be read.
+ */
+potemkin_status potemkin_port_write(const struct potemkin_function *function,
+                                    uint16_t port,
+                                    const void *data,
+                                    size_t length);
+
+/**
+ * Reads a port `count` times (REP INS), if this function decodes it: one access. As `potemkin_bar_read_string`.
+ *
+ * # Safety
+ * `function` is open; the bytes at `out` can be written.
+ */
+potemkin_status potemkin_port_read_string(const struct potemkin_function *function,
+                                          uint16_t port,
+                                          uint32_t width,
+                                          void *out,
+                                          size_t count);
+
+/**
+ * Writes a port `count` times (REP OUTS), if this function decodes it: one access.
+ *
+ * # Safety
+ * `function` is open; the bytes at `data` can be read.
+ */
+potemkin_status potemkin_port_write_string(const struct potemkin_function *function,
+                                           uint16_t port,
+                                           uint32_t width,
+                                           const void *data,
+                                           size_t count);
+
+/**
+ * Lets the device use `size` bytes of guest memory at the guest-physical `address`: for reads (`POTEMKIN_WINDOW_READ`), writes
+ * (`POTEMKIN_WINDOW_WRITE`) or both.
+ *
+ * `base` is where the VMM has that memory mapped; the library copies from and to it until the window is unmapped or the function is closed. With
+ * `base` null the callbacks `read_guest_memory` and `write_guest_memory` do it. Windows do not overlap; there are 4096 at most.
+ * Without a window the device's DMA is refused, as it is while the guest has bus mastering turned off.
+ *
+ * # Safety
+ * `base` is null, or `size` bytes there can be read (and written, if the device may) until then.
+ */
+potemkin_status potemkin_map_window(const struct potemkin_function *function,
+                                    uint64_t address,
+                                    uint64_t size,
+                                    uint32_t flags,
+                                    void *base);
+
+/**
+ * Withdraws a window that was mapped with this address and size. When this returns nothing touches it any more; it waits for a copy
+ * that is going on, never for the network.
+ *
+ * # Safety
+ * `function` is open.
+ */
+potemkin_status potemkin_unmap_window(const struct potemkin_function *function,
+                                      uint64_t address,
+                                      uint64_t size);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* POTEMKIN_FRONT_H */

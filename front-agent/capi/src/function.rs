@@ -1,0 +1,189 @@
+//! Open, close, and what the function is.
+#![allow(unsafe_code, reason = "C has pointers")]
+
+use std::{ffi::c_char, ptr, sync::Arc};
+
+use potemkin_front_core::{BackgroundFunction, FrontDevice, RemoteUrl};
+use potemkin_session::front::FrontState;
+
+use crate::{
+    boundary::{call, shared, take, text, write_text},
+    callbacks::Callbacks,
+    failure::OpenError,
+    options::Options,
+    status::Status,
+};
+
+/// An open function. Any thread may use it, several at a time; accesses of several threads are in flight together.
+#[derive(Debug)]
+pub struct Function {
+    function: BackgroundFunction,
+    callbacks: Arc<Callbacks>,
+}
+
+impl Function {
+    pub(crate) fn device(&self) -> &FrontDevice {
+        self.function.device()
+    }
+
+    pub(crate) fn background(&self) -> &BackgroundFunction {
+        &self.function
+    }
+
+    pub(crate) fn callbacks(&self) -> &Arc<Callbacks> {
+        &self.callbacks
+    }
+}
+
+/// The version of this interface: `POTEMKIN_ABI_VERSION` of the header that the library was built with. It rises when something of
+/// the older interface changes; what is only added shows in the sizes of structures. May be called at any time, in callbacks too.
+#[unsafe(no_mangle)]
+pub extern "C" fn potemkin_abi_version() -> u32 {
+    crate::POTEMKIN_ABI_VERSION
+}
+
+/// Claims a device and opens a session on it; returns when the device's host has accepted it (or when something failed: within some
+/// 10 s each for reaching the broker and for its answer).
+///
+/// `url`: `potemkin://broker[:port]/device`, or `potemkin://broker[:port]/?class=CLASS&label.KEY=VALUE` for any free device that
+/// fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
+/// broker of our own trust domain). Default port: 7640.
+///
+/// `callbacks` may be null. Callbacks may come before this returns. On success `*function` is the handle, to be closed with
+/// `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut if `reason_size` is too
+/// small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
+///
+/// A session that is lost stays lost: reads give `POTEMKIN_STATUS_FAILED` and all-ones. Close it and open again.
+///
+/// # Safety
+/// Strings end with a zero byte; structures are as large as they say; `reason` has `reason_size` bytes; `callbacks.user` may be
+/// used on any thread until the function is closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn potemkin_open(
+    url: *const c_char,
+    options: *const Options,
+    callbacks: *const Callbacks,
+    function: *mut *mut Function,
+    reason: *mut c_char,
+    reason_size: usize,
+) -> Status {
+    call(|| {
+        if function.is_null() {
+            return Err(Status::InvalidArgument);
+        }
+        // SAFETY: not null; the caller's variable.
+        unsafe { function.write(ptr::null_mut()) };
+        // SAFETY: as the caller promises.
+        let opened = unsafe { open(url, options, callbacks) };
+        let words = opened
+            .as_ref()
+            .err()
+            .map_or_else(String::new, OpenError::reason);
+        // SAFETY: as the caller promises.
+        unsafe { write_text(&words, reason, reason_size) };
+        let opened = opened.map_err(|error| error.status())?;
+        // SAFETY: not null; the caller's variable.
+        unsafe { function.write(Box::into_raw(Box::new(opened))) };
+        Ok(())
+    })
+}
+
+/// # Safety
+/// As for [`potemkin_open`].
+unsafe fn open(
+    url: *const c_char,
+    options: *const Options,
+    callbacks: *const Callbacks,
+) -> Result<Function, OpenError> {
+    // SAFETY: as the caller promises.
+    let url = unsafe { text(url) };
+    let url = url
+        .and_then(|url| url.to_str().ok())
+        .ok_or(OpenError::UrlText)?;
+    let url: RemoteUrl = url.parse()?;
+    // SAFETY: as the caller promises.
+    let options = unsafe { take(options) }.map_err(|_| OpenError::Structure("options"))?;
+    let callbacks = if callbacks.is_null() {
+        Callbacks::NONE
+    } else {
+        // SAFETY: as the caller promises.
+        unsafe { take(callbacks) }.map_err(|_| OpenError::Structure("callbacks"))?
+    };
+    // SAFETY: as the caller promises.
+    let options = unsafe { options.remote(&url)? };
+    let callbacks = Arc::new(callbacks);
+    let function = BackgroundFunction::attach(options, url.target, Arc::clone(&callbacks))?;
+    Ok(Function {
+        function,
+        callbacks,
+    })
+}
+
+/// Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. When this
+/// returns no callback comes any more and no window is touched; INTx is lowered before. It waits for the broker, some 10 s at most.
+///
+/// # Safety
+/// No other call with this handle is going on or comes after.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn potemkin_close(function: *mut Function) -> Status {
+    call(|| {
+        if !function.is_null() {
+            // SAFETY: it came from `potemkin_open`, and nobody uses it any more.
+            drop(unsafe { Box::from_raw(function) });
+        }
+        Ok(())
+    })
+}
+
+/// Whether the session lives: `POTEMKIN_STATUS_OK`, or `POTEMKIN_STATUS_FAILED` and why in `reason`, as `potemkin_open` has it.
+///
+/// # Safety
+/// `function` is open; `reason` is null or has `reason_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn potemkin_state(
+    function: *const Function,
+    reason: *mut c_char,
+    reason_size: usize,
+) -> Status {
+    call(|| {
+        // SAFETY: as the caller promises.
+        let function = unsafe { shared(function)? };
+        let session = function.device().session();
+        let lost = session.lost().map_or_else(String::new, |lost| lost.reason);
+        // SAFETY: as the caller promises.
+        unsafe { write_text(&lost, reason, reason_size) };
+        match session.state() {
+            FrontState::Opening | FrontState::Live => Ok(()),
+            FrontState::Contained | FrontState::Closed => Err(Status::Failed),
+        }
+    })
+}
+
+/// Resets the function, as a bus reset does: configuration space is as at power-on at once; the device is reset in order with the
+/// accesses around; no interrupt and no DMA of before reaches the guest afterwards. Waits for nothing.
+///
+/// # Safety
+/// `function` is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn potemkin_reset(function: *const Function) -> Status {
+    call(|| {
+        // SAFETY: as the caller promises.
+        unsafe { shared(function)? }.device().reset();
+        Ok(())
+    })
+}
+
+/// The guest has ended an INTx interrupt (EOI), and the VMM has lowered its line with that. `set_intx` raises it again if the level is
+/// still up once the device has done what the guest wrote before. For a VMM that keeps the line as `set_intx` says there is no need of it.
+/// Waits for nothing.
+///
+/// # Safety
+/// `function` is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn potemkin_ack_intx(function: *const Function) -> Status {
+    call(|| {
+        // SAFETY: as the caller promises.
+        unsafe { shared(function)? }.device().intx_ended();
+        Ok(())
+    })
+}
