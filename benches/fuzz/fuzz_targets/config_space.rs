@@ -8,8 +8,8 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use potemkin_pci::{
-    Bar, BarIndex, Capability, ConfigSpace, Descriptor, DescriptorBuilder, Space, decode_memory,
-    decode_port,
+    Bar, BarIndex, Capability, ConfigSpace, Descriptor, DescriptorBuilder, MsixPlace, MsixTable,
+    Space, decode_memory, decode_port,
 };
 use potemkin_proto::{descriptor, v1::DeviceDescriptor};
 use prost::Message;
@@ -46,6 +46,13 @@ enum Step {
         length: u8,
     },
     InterruptStatus(bool),
+    Msi(u8),
+    MsixAccess {
+        offset: u16,
+        data: Few,
+        write: bool,
+    },
+    MsixSignal(u16),
     Reset,
 }
 
@@ -72,6 +79,9 @@ fn ours() -> Descriptor {
         .capability(Capability::power_management())
         .capability(Capability::msi(4, true).expect("four is a power of two"))
         .capability(Capability::pci_express_endpoint(true))
+        .capability(
+            Capability::msix(65, (BarIndex::B0, 0), (BarIndex::B0, 0x800)).expect("they fit"),
+        )
         .extended_config()
         .intx_pin(1)
         .build()
@@ -87,8 +97,12 @@ fuzz_target!(|input: Input<'_>| {
         },
     };
     let mut config = ConfigSpace::new(&descriptor);
+    let mut msix = MsixTable::new(&descriptor);
     for step in &input.steps {
         take(&mut config, step);
+        if let Some(table) = &mut msix {
+            take_msix(table, config.msix_open(), step);
+        }
         check(&config);
     }
     config.reset();
@@ -122,7 +136,7 @@ fn take(config: &mut ConfigSpace, step: &Step) {
             delta,
         } => {
             found(config, address, length.into());
-            let bars: Vec<_> = config.placed_bars().map(|(_, _, base)| base).collect();
+            let bars: Vec<_> = config.bar_addresses().map(|(_, _, base)| base).collect();
             for base in bars {
                 found(
                     config,
@@ -138,8 +152,40 @@ fn take(config: &mut ConfigSpace, step: &Step) {
             }
         }
         Step::InterruptStatus(pending) => config.set_interrupt_status(pending),
+        Step::Msi(vector) => {
+            let _ = config.signal_msi(vector.into());
+            // Each time one less is due.
+            assert!((0..=32).any(|_| config.next_due_msi().is_none()));
+        }
+        Step::MsixAccess { .. } | Step::MsixSignal(_) => {}
         Step::Reset => config.reset(),
     }
+}
+
+fn take_msix(table: &mut MsixTable, open: bool, step: &Step) {
+    match *step {
+        Step::MsixAccess {
+            offset,
+            ref data,
+            write,
+        } => {
+            let place = MsixPlace::Table(offset.into());
+            if write {
+                table.write(place, data.get());
+            } else {
+                let mut out = data.bytes;
+                table.read(place, &mut out);
+                table.read(MsixPlace::Pending(offset.into()), &mut out);
+            }
+        }
+        Step::MsixSignal(vector) => {
+            let sent = table.signal(vector, open).is_some();
+            assert!(open || !sent);
+        }
+        _ => {}
+    }
+    let due = (0..=table.vectors()).any(|_| table.next_due(open).is_none());
+    assert!(due, "each vector is due once");
 }
 
 fn found(config: &ConfigSpace, address: u64, length: u64) {
@@ -161,9 +207,15 @@ fn inside(config: &ConfigSpace, space: Space, offset: u64, length: u64) {
 
 fn check(config: &ConfigSpace) {
     let descriptor = config.descriptor();
-    for (_, bar, base) in config.placed_bars() {
+    for (_, bar, base) in config.bar_addresses() {
         assert!(base.is_multiple_of(bar.size));
         assert!(base.checked_add(bar.size - 1).is_some());
+    }
+    let mapped: Vec<_> = config.mappings().collect();
+    for (index, one) in mapped.iter().enumerate() {
+        assert!(mapped[..index].iter().all(|other| !other.overlaps(one)));
+        assert_eq!(one.size, descriptor.space_size(one.space));
+        assert_eq!(one.offset_of(one.address), Some(0));
     }
     let image = descriptor.config_image();
     let mut now = vec![0; image.len()];
