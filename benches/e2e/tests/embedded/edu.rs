@@ -1,36 +1,20 @@
-//! A VMM that embeds the front device, without vfio-user in between: `edu` by ports of its address map, DMA and messages.
+//! `edu` by ports of the VMM's address map, DMA and messages.
 
-#![allow(clippy::unwrap_used)]
-
-use std::{
-    fs::File,
-    os::unix::fs::FileExt,
-    sync::{
-        Arc, Mutex,
-        mpsc::{Receiver, Sender, channel},
-    },
-    time::Duration,
-};
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
 use potemkin_e2e::{Stack, StackOptions};
-use potemkin_front_core::{
-    BackgroundFunction, BrokerAddress, DEFAULT_DEADLINE, FileMemory, FrontDevice, Interrupts,
-    Rehook, RehookError, RemoteOptions, Target, VcpuAccess, Window,
-};
+use potemkin_front_core::{FileMemory, FrontDevice, VcpuAccess, Window};
 use potemkin_pci::{
-    Mapping, Message,
+    Message,
     capability::{capabilities, id},
 };
-use potemkin_service::certs::Role;
-use potemkin_transport::{
-    DialOptions, IdentityPattern, TlsMaterial,
-    TransportKind::{self, Grpc, Quic},
-};
+use potemkin_transport::TransportKind::{Grpc, Quic};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
-const ROLE: &str = env!("CARGO_BIN_EXE_potemkin-role");
-/// Bounds every wait of a test; nothing is timed by it.
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::{
+    LIMIT, ROLE,
+    kit::{Signal, embed},
+};
 
 const BAR0: u64 = 0xe000_0000;
 const RAM: u64 = 0x10_0000;
@@ -44,67 +28,6 @@ const INTERRUPT: Message = Message {
     address: 0xfee0_1000,
     data: 0x31,
 };
-
-/// The VMM: what it has mapped, and what interrupts came.
-struct Vmm {
-    mapped: Mutex<Vec<Mapping>>,
-    messages: Sender<Message>,
-}
-
-impl Rehook for Vmm {
-    fn map(&self, mapping: Mapping) -> Result<(), RehookError> {
-        self.mapped.lock().unwrap().push(mapping);
-        Ok(())
-    }
-
-    fn unmap(&self, mapping: Mapping) {
-        self.mapped
-            .lock()
-            .unwrap()
-            .retain(|other| *other != mapping);
-    }
-}
-
-impl Interrupts for Vmm {
-    fn set_intx(&self, _: bool) {}
-
-    fn message(&self, message: Message) {
-        // The test may be over.
-        let _ = self.messages.send(message);
-    }
-}
-
-fn options(stack: &Stack, transport: TransportKind) -> RemoteOptions {
-    let files = stack.certs.role(Role::Agent);
-    let tls = TlsMaterial::load(&files.ca, &files.cert, &files.key).unwrap();
-    let identity = IdentityPattern::same_domain(tls.identity(), potemkin_transport::Role::Broker);
-    RemoteOptions {
-        tls,
-        broker: BrokerAddress {
-            address: stack.broker_address.to_string(),
-            identity,
-        },
-        transport,
-        deadline: DEFAULT_DEADLINE,
-        dial: DialOptions::default(),
-    }
-}
-
-fn embed(
-    stack: &Stack,
-    transport: TransportKind,
-) -> (BackgroundFunction, Arc<Vmm>, Receiver<Message>) {
-    let (messages, received) = channel();
-    let vmm = Arc::new(Vmm {
-        mapped: Mutex::default(),
-        messages,
-    });
-    let target = Target::Device(Stack::DEVICE.to_owned());
-    let function = BackgroundFunction::embed(options(stack, transport), target, vmm.clone());
-    let function = function.unwrap();
-    function.device().hook(vmm.clone());
-    (function, vmm, received)
-}
 
 /// Places BAR 0, turns everything on, and has MSI write [`INTERRUPT`].
 fn start(device: &FrontDevice) {
@@ -135,7 +58,7 @@ fn dma(device: &FrontDevice, source: u64, destination: u64, count: u64, command:
 fn a_vmm_drives_edu_and_gives_it_back() {
     for transport in [Quic, Grpc] {
         let stack = Stack::start(ROLE, &StackOptions::on(transport)).unwrap();
-        let (function, vmm, messages) = embed(&stack, transport);
+        let (function, vmm, signals) = embed(&stack, transport, Stack::DEVICE);
         let device = function.device();
         start(device);
         assert_eq!(vmm.mapped.lock().unwrap()[0].address, BAR0);
@@ -159,10 +82,11 @@ fn a_vmm_drives_edu_and_gives_it_back() {
         let data: Vec<u8> = (0..=255).cycle().take(4096).collect();
         ram.write_all_at(&data, 0).unwrap();
 
+        let came = Signal::Message(INTERRUPT);
         dma(device, RAM, BUFFER, 4096, DMA_TO_DEVICE);
-        assert_eq!(messages.recv_timeout(LIMIT).unwrap(), INTERRUPT);
+        assert_eq!(signals.recv_timeout(LIMIT).unwrap(), came);
         dma(device, BUFFER, RAM + 0x8000, 4096, DMA_TO_MEMORY);
-        assert_eq!(messages.recv_timeout(LIMIT).unwrap(), INTERRUPT);
+        assert_eq!(signals.recv_timeout(LIMIT).unwrap(), came);
 
         let mut copied = vec![0; 4096];
         ram.read_exact_at(&mut copied, 0x8000).unwrap();
@@ -170,7 +94,7 @@ fn a_vmm_drives_edu_and_gives_it_back() {
         drop(function);
         assert!(vmm.mapped.lock().unwrap().is_empty());
         // The device is another's to have.
-        let (again, _, _) = embed(&stack, transport);
+        let (again, _, _) = embed(&stack, transport, Stack::DEVICE);
         drop(again);
     }
 }
