@@ -328,6 +328,35 @@ fn a_reset_forgets_interrupts_and_transfers() {
     assert_eq!(take(&msi), 0, "neither MSI nor bus mastering is on");
 }
 
+#[test]
+fn a_vmm_is_asked_to_unplug_a_device_that_is_lost_also_when_it_listens_later() {
+    let mut stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    let mut guest = Guest::new(&stack, true, Protection::READ_WRITE);
+    let unplug = guest.connect(IrqIndex::Req, IrqAction::Trigger);
+    assert_eq!(guest.read(0), 0x0100_00ed);
+    assert_eq!(take(&unplug), 0);
+
+    stack.host.kill().unwrap();
+
+    await_signal(&unplug);
+    assert_eq!(guest.read(0), u32::MAX);
+    let later = guest.connect(IrqIndex::Req, IrqAction::Trigger);
+    assert_eq!(take(&later), 0, "once");
+    drop(guest);
+    let mut next = Client::connect(stack.dir().join("vm.sock").as_path()).unwrap();
+    next.reset().unwrap();
+    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    let set = SetIrqs {
+        index: IrqIndex::Req,
+        action: IrqAction::Trigger,
+        start: 0,
+        count: 1,
+        data: IrqData::Eventfd,
+    };
+    next.set_irqs(&set, &[event.as_fd()]).unwrap();
+    await_signal(&event);
+}
+
 /// Guest memory that only the client can access.
 #[derive(Clone, Default)]
 struct Private(Arc<Mutex<BTreeMap<u64, u8>>>);

@@ -34,6 +34,8 @@ struct Inner {
     /// And it was ended again since.
     ended_again: Cell<bool>,
     bell: Notify,
+    /// The device is gone for good.
+    lost: Cell<bool>,
 }
 
 /// What waits for DMA by message. DMA is bounded by the session's credits; an interrupt is here once at most.
@@ -55,6 +57,21 @@ impl VfioBus {
     pub(crate) fn connect(&self, client: ClientControl) {
         client.set_intx(self.inner.level.get());
         self.inner.client.replace(Some(client));
+        self.ask_for_removal();
+    }
+
+    /// The device is gone for good: whatever VMM is there, or comes, is asked to unplug the function.
+    pub(crate) fn lose(&self) {
+        self.inner.lost.set(true);
+        self.ask_for_removal();
+    }
+
+    fn ask_for_removal(&self) {
+        let client = self.inner.client.borrow();
+        if let Some(client) = client.as_ref().filter(|_| self.inner.lost.get()) {
+            let asked = client.request_unplug();
+            tracing::info!(?asked, "the VMM is asked to unplug the function");
+        }
     }
 
     /// The client has gone, and with it what it was to be told.

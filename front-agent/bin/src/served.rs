@@ -215,7 +215,16 @@ async fn run(
     let session = device.session().clone();
     let bus = VfioBus::default();
     let (drive, lease) = function.into_parts(bus.clone());
-    let driver = spawn_local(drive.in_current_span());
+    let driver = {
+        let (bus, session) = (bus.clone(), session.clone());
+        let drive = async move {
+            drive.await;
+            if session.state() == FrontState::Contained {
+                bus.lose();
+            }
+        };
+        spawn_local(drive.in_current_span())
+    };
     let deferred = spawn_local(bus.clone().run().in_current_span());
 
     let mut goodbye = "detached".to_owned();

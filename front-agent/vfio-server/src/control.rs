@@ -114,8 +114,8 @@ impl ClientControl {
         self.client.irqs().resample();
     }
 
-    /// Asks the client to unplug the function (`VFIO_PCI_REQ_IRQ_INDEX`): surprise removal. [`Delivery::Nowhere`] if
-    /// it does not listen for that.
+    /// Asks the client to unplug the function (`VFIO_PCI_REQ_IRQ_INDEX`): surprise removal. [`Delivery::Pending`] if
+    /// it does not listen for that: it is asked when it does.
     pub fn request_unplug(&self) -> Delivery {
         self.client.irqs().fire(IrqIndex::Req, 0)
     }

@@ -133,7 +133,8 @@ impl Irqs {
 
     /// Delivers a message interrupt, an error or a request.
     pub(crate) fn fire(&mut self, index: IrqIndex, vector: usize) -> Delivery {
-        let latches = matches!(index, IrqIndex::Msi | IrqIndex::Msix);
+        // An error is for who listens when it happens; the wish to be unplugged stays.
+        let latches = index != IrqIndex::Err;
         let Some(vector) = self.of_mut(index).get_mut(vector) else {
             return Delivery::Nowhere;
         };
@@ -177,11 +178,13 @@ impl Irqs {
             .is_some_and(|vector| vector.pending)
     }
 
-    /// Forgets what is pending; what the client has connected and masked stays.
+    /// Forgets which of the function's interrupts are pending; what the client has connected and masked stays.
     pub(crate) fn reset(&mut self) {
         self.level = false;
-        for vector in self.vectors.iter_mut().flatten() {
-            vector.pending = false;
+        for index in [IrqIndex::Msi, IrqIndex::Msix] {
+            for vector in self.of_mut(index) {
+                vector.pending = false;
+            }
         }
     }
 
