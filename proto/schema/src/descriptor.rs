@@ -20,6 +20,12 @@ pub enum DescriptorFieldError {
         /// The enum's number.
         value: i32,
     },
+    /// A write policy of configuration space that this version does not know.
+    #[error("config_writes: {value} is not a known write policy")]
+    ConfigWrites {
+        /// The enum's number.
+        value: i32,
+    },
     /// A write policy that this version does not know.
     #[error("ranges[{position}].writes: {value} is not a known write policy")]
     WritePolicy {
@@ -69,6 +75,8 @@ pub fn decode(message: v1::DeviceDescriptor) -> Result<Descriptor, DescriptorFie
         config_write_one_to_clear: message.config_write_one_to_clear.into(),
         config_volatile: message.config_volatile.into(),
         config_forwarded: message.config_forwarded.into(),
+        config_writes: policy(message.config_writes)
+            .map_err(|value| DescriptorFieldError::ConfigWrites { value })?,
         bars: all(&message.bars, bar)?,
         rom: message.rom.into(),
         ranges: all(&message.ranges, range)?,
@@ -91,6 +99,7 @@ impl From<&Descriptor> for v1::DeviceDescriptor {
             config_write_one_to_clear: parts.config_write_one_to_clear.into(),
             config_volatile: parts.config_volatile.into(),
             config_forwarded: parts.config_forwarded.into(),
+            config_writes: policy_message(parts.config_writes).into(),
             bars: parts.bars.iter().map(bar_message).collect(),
             rom: Bytes::from(parts.rom),
             ranges: parts.ranges.iter().map(range_message).collect(),
@@ -133,13 +142,8 @@ fn bar(position: usize, message: &v1::Bar) -> Result<BarParts, DescriptorFieldEr
 }
 
 fn range(position: usize, message: &v1::RegisterRange) -> Result<RangeParts, DescriptorFieldError> {
-    let value = message.writes;
-    let writes = match v1::WritePolicy::try_from(value) {
-        Ok(v1::WritePolicy::Unspecified) => None,
-        Ok(v1::WritePolicy::Posted) => Some(WritePolicy::Posted),
-        Ok(v1::WritePolicy::NonPosted) => Some(WritePolicy::NonPosted),
-        Err(_) => return Err(DescriptorFieldError::WritePolicy { position, value }),
-    };
+    let writes = policy(message.writes)
+        .map_err(|value| DescriptorFieldError::WritePolicy { position, value })?;
     Ok(RangeParts {
         bar: message.bar,
         offset: message.offset,
@@ -149,6 +153,24 @@ fn range(position: usize, message: &v1::RegisterRange) -> Result<RangeParts, Des
         doorbell: message.doorbell,
         constant: message.constant,
     })
+}
+
+/// An unknown one is given back.
+fn policy(value: i32) -> Result<Option<WritePolicy>, i32> {
+    match v1::WritePolicy::try_from(value) {
+        Ok(v1::WritePolicy::Unspecified) => Ok(None),
+        Ok(v1::WritePolicy::Posted) => Ok(Some(WritePolicy::Posted)),
+        Ok(v1::WritePolicy::NonPosted) => Ok(Some(WritePolicy::NonPosted)),
+        Err(_) => Err(value),
+    }
+}
+
+fn policy_message(policy: Option<WritePolicy>) -> v1::WritePolicy {
+    match policy {
+        None => v1::WritePolicy::Unspecified,
+        Some(WritePolicy::Posted) => v1::WritePolicy::Posted,
+        Some(WritePolicy::NonPosted) => v1::WritePolicy::NonPosted,
+    }
 }
 
 fn platform(message: &v1::Platform) -> Result<PlatformParts, DescriptorFieldError> {
@@ -236,16 +258,11 @@ fn bar_message(bar: &BarParts) -> v1::Bar {
 }
 
 fn range_message(range: &RangeParts) -> v1::RegisterRange {
-    let writes = match range.writes {
-        None => v1::WritePolicy::Unspecified,
-        Some(WritePolicy::Posted) => v1::WritePolicy::Posted,
-        Some(WritePolicy::NonPosted) => v1::WritePolicy::NonPosted,
-    };
     v1::RegisterRange {
         bar: range.bar,
         offset: range.offset,
         length: range.length,
-        writes: writes.into(),
+        writes: policy_message(range.writes).into(),
         combining: range.combining,
         doorbell: range.doorbell,
         constant: range.constant,
@@ -276,6 +293,7 @@ mod tests {
             .range(RegisterRange::new(BarIndex::B5, 0, 16).constant())
             .volatile(0xf0, &[0x0f])
             .forwarded(0x04, &[0x04])
+            .config_writes(WritePolicy::Posted)
             .build()
             .unwrap()
     }
@@ -353,6 +371,10 @@ mod tests {
             let error = decode(message).unwrap_err();
             let expected = DescriptorFieldError::WritePolicy { position: 1, value };
             assert_eq!(error, expected);
+            let mut message = self::message();
+            message.config_writes = value;
+            let error = decode(message).unwrap_err();
+            assert_eq!(error, DescriptorFieldError::ConfigWrites { value });
         }
     }
 

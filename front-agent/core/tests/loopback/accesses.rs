@@ -41,6 +41,25 @@ async fn a_thousand_posted_writes_and_a_read_travel_in_a_few_frames_and_one_roun
 }
 
 #[tokio::test]
+async fn reads_of_several_vcpus_are_in_flight_at_the_same_time() {
+    for kind in [TransportKind::Quic, TransportKind::Grpc] {
+        let rig = rig(kind).await;
+        enable_memory(&rig.device).await;
+        rig.device.region_write(bar0(), 0, &[1, 2, 3, 4]).await;
+        rig.device.session().settled().await;
+        let before = rig.device.session().counters();
+
+        // Each waits for its own; nobody drives the session before all of them wait.
+        let read = |offset| read_u32(&rig.device, offset);
+        let values = tokio::join!(read(0), read(4), read(0), read(8));
+
+        assert_eq!(values, (0x0403_0201, 0, 0x0403_0201, 0), "{kind}");
+        let after = rig.device.session().counters();
+        assert_eq!(after.round_trips - before.round_trips, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn configuration_space_causes_no_frame() {
     let rig = rig(TransportKind::Quic).await;
     let before = rig.device.session().counters();

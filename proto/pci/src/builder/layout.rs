@@ -29,6 +29,7 @@ pub(super) fn lay_out(mut builder: DescriptorBuilder) -> Result<DescriptorParts,
         config_write_one_to_clear: block.write_one_to_clear,
         config_volatile: block.volatile,
         config_forwarded: block.forwarded,
+        config_writes: builder.config_writes,
         bars: builder
             .bars
             .iter()

@@ -11,6 +11,7 @@ pub use platform::PlatformBuilder;
 
 use crate::{
     Bar, BarIndex, Capability, Class, Descriptor, ExtendedCapability, Mask, RegisterRange,
+    WritePolicy,
 };
 
 /// Collects what a function has; [`Self::build`] checks it.
@@ -48,6 +49,7 @@ pub struct DescriptorBuilder {
     intx_pin: u8,
     ranges: Vec<RegisterRange>,
     edits: Vec<Edit>,
+    config_writes: Option<WritePolicy>,
 }
 
 /// Bytes to put into the image or into a mask, after all else is laid out.
@@ -159,6 +161,12 @@ impl DescriptorBuilder {
     /// Has a write that touches these bits of configuration space sent on to the host.
     pub fn forwarded(self, offset: u16, mask: &[u8]) -> Self {
         self.edit(Some(Mask::Forwarded), offset, mask)
+    }
+
+    /// Says whether a guest waits for its writes of forwarded bits; it does without this.
+    pub fn config_writes(mut self, policy: WritePolicy) -> Self {
+        self.config_writes = Some(policy);
+        self
     }
 
     /// Lays out configuration space and checks all of it.

@@ -58,6 +58,8 @@ struct Config {
     write_one_to_clear: Vec<u8>,
     volatile: Vec<u8>,
     forwarded: Vec<u8>,
+    /// Of the forwarded bits.
+    writes: Option<WritePolicy>,
 }
 
 /// Interrupt vectors that a function may signal.

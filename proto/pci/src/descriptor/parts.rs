@@ -16,6 +16,8 @@ pub struct DescriptorParts {
     pub config_volatile: Vec<u8>,
     /// Bits whose writes are sent on to the host.
     pub config_forwarded: Vec<u8>,
+    /// Whether such a write waits; it does without this.
+    pub config_writes: Option<WritePolicy>,
     /// In order of index.
     pub bars: Vec<BarParts>,
     /// Expansion ROM; empty: none.
@@ -80,6 +82,7 @@ impl From<&Descriptor> for DescriptorParts {
             config_write_one_to_clear: mask(descriptor.write_one_to_clear()),
             config_volatile: mask(descriptor.volatile()),
             config_forwarded: mask(descriptor.forwarded()),
+            config_writes: descriptor.inner.config.writes,
             bars: descriptor.bars().map(BarParts::from).collect(),
             rom: descriptor.rom().unwrap_or_default().to_vec(),
             ranges: descriptor.ranges().iter().map(RangeParts::from).collect(),

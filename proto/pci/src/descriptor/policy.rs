@@ -130,11 +130,11 @@ impl Descriptor {
 
     /// Whether a write that begins at `offset` of `space` waits.
     ///
-    /// Where no range says otherwise: memory writes are posted; port and configuration writes are not (PCI 3.0 section 3.2.5).
+    /// Where the descriptor does not say otherwise: memory writes are posted; port and configuration writes are not (PCI 3.0 section 3.2.5).
     #[must_use]
     pub fn write_policy(&self, space: Space, offset: u64) -> WritePolicy {
         match space {
-            Space::Config => WritePolicy::NonPosted,
+            Space::Config => self.inner.config.writes.unwrap_or(WritePolicy::NonPosted),
             Space::Rom => WritePolicy::Posted,
             Space::Bar(bar) => self
                 .range_at(bar, offset)

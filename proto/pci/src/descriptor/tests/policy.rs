@@ -27,6 +27,17 @@ fn without_a_range_the_kind_of_space_decides() {
 }
 
 #[test]
+fn a_device_may_have_its_configuration_writes_posted() {
+    let descriptor = DescriptorBuilder::new(1, 2)
+        .forwarded(0x04, &[0x04])
+        .config_writes(Posted)
+        .build()
+        .unwrap();
+    assert_eq!(descriptor.write_policy(Space::Config, 4), Posted);
+    assert_eq!(Descriptor::try_from(descriptor.to_parts()), Ok(descriptor));
+}
+
+#[test]
 fn a_range_overrides_exactly_its_bytes() {
     let descriptor = descriptor();
     for (offset, policy) in [

@@ -40,6 +40,7 @@ pub(super) fn validate(
         volatile: masks.take(Mask::Volatile, &mut parts.config_volatile)?,
         forwarded: masks.take(Mask::Forwarded, &mut parts.config_forwarded)?,
         image,
+        writes: parts.config_writes,
     };
     validate_disjoint(&config)?;
     Ok(config)

@@ -41,6 +41,7 @@ fn forbid_pci_parts(parts: &DescriptorParts) -> Result<(), PlatformError> {
         ),
         ("config_volatile", !parts.config_volatile.is_empty()),
         ("config_forwarded", !parts.config_forwarded.is_empty()),
+        ("config_writes", parts.config_writes.is_some()),
         ("bars", !parts.bars.is_empty()),
         ("rom", !parts.rom.is_empty()),
         ("interrupts.msi_vectors", interrupts.msi_vectors != 0),
