@@ -1,19 +1,17 @@
 //! The command line.
 
+mod peers;
+mod run;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use potemkin_transport::TransportKind;
 use serde::Serialize;
 
-use crate::settings::LoopbackSection;
-
-/// Most rounds of one run.
-pub(crate) const ROUNDS_MAX: i64 = 10_000;
-/// Most reads of one round: a round must end while the idle sessions of the other paths are still alive.
-pub(crate) const READS_MAX: i64 = 1_000_000;
+pub(crate) use peers::Peers;
+pub(crate) use run::{Format, READS_MAX, ROUNDS_MAX, Run};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,7 +26,9 @@ pub(crate) const READS_MAX: i64 = 1_000_000;
         potemkin-bench loopback --transport quic --path vfio --rounds 40 --reads 5000\n\n  \
         # All figures for a program\n  \
         potemkin-bench loopback --one-cpu --output json > loopback.json\n\n  \
-        # Defaults of one's own: [loopback] with one_cpu, rounds, warm_up, reads\n  \
+        # Our vfio-user server and those of others, on one machine\n  \
+        potemkin-bench peers --one-cpu\n\n  \
+        # Defaults of one's own: [loopback] and [peers] with one_cpu, rounds, warm_up, reads\n  \
         potemkin-bench --config bench.toml loopback",
     arg_required_else_help = true
 )]
@@ -58,6 +58,8 @@ impl CommandLine {
 pub(crate) enum Command {
     /// Read latency through broker and host on this machine, beside a plain TCP relay
     Loopback(Loopback),
+    /// Our vfio-user server beside other implementations, on this machine only
+    Peers(Peers),
     /// One of the processes that a measurement starts
     #[command(hide = true)]
     Role(Role),
@@ -75,19 +77,8 @@ pub(crate) enum Command {
         potemkin-bench loopback --transport grpc --host-transport quic --path library\n  \
         potemkin-bench loopback --one-cpu --output json")]
 pub(crate) struct Loopback {
-    /// Pin all processes to one CPU, the first that this one may use: repeats within about 10%, where a free placement swings
-    /// with each wake-up on another CPU
-    #[arg(long)]
-    pub(crate) one_cpu: bool,
-    /// Rounds that count
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX))]
-    pub(crate) rounds: u32,
-    /// Rounds before those, which do not count
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=ROUNDS_MAX))]
-    pub(crate) warm_up: u32,
-    /// Reads of each path in a round
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=READS_MAX))]
-    pub(crate) reads: u32,
+    #[command(flatten)]
+    pub(crate) run: Run,
     /// What the agent's leg to the broker runs on
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_values_t = [Transport::Quic, Transport::Grpc])]
     pub(crate) transport: Vec<Transport>,
@@ -97,12 +88,6 @@ pub(crate) struct Loopback {
     /// Who reads
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_values_t = [Client::Library, Client::Vfio])]
     pub(crate) path: Vec<Client>,
-    /// How results are printed
-    #[arg(long, short, value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
-    /// Keep the processes' logs and say where they are
-    #[arg(long)]
-    pub(crate) keep_logs: bool,
 }
 
 /// What a leg runs on.
@@ -134,15 +119,6 @@ pub(crate) enum Client {
     Vcpu,
 }
 
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
-
 /// `potemkin-bench role NAME ...`: the rest is the role's own command line.
 #[derive(Debug, Args)]
 pub(crate) struct Role {
@@ -160,6 +136,10 @@ pub(crate) enum RoleName {
     Front,
     Echo,
     Relay,
+    /// A vfio-user server: ours.
+    Vfio,
+    /// A vfio-user server: the crate's `vfio_user`.
+    VfioCrate,
 }
 
 impl RoleName {
@@ -171,6 +151,8 @@ impl RoleName {
             Self::Front => "front",
             Self::Echo => "echo",
             Self::Relay => "relay",
+            Self::Vfio => "vfio",
+            Self::VfioCrate => "vfio-crate",
         }
     }
 }
@@ -213,24 +195,6 @@ impl Client {
 }
 
 impl Loopback {
-    /// Takes from the configuration what the command line (`given`: the subcommand's matches) left out.
-    pub(crate) fn completed(mut self, section: &LoopbackSection, given: &ArgMatches) -> Self {
-        let left_out = |id| given.value_source(id) != Some(ValueSource::CommandLine);
-        if left_out("one_cpu") {
-            self.one_cpu = section.one_cpu;
-        }
-        for (id, argument, configured) in [
-            ("rounds", &mut self.rounds, section.rounds),
-            ("warm_up", &mut self.warm_up, section.warm_up),
-            ("reads", &mut self.reads, section.reads),
-        ] {
-            if left_out(id) {
-                *argument = configured;
-            }
-        }
-        self
-    }
-
     /// Drops what was named twice: a path is measured once.
     pub(crate) fn deduplicated(mut self) -> Self {
         self.transport = unique(self.transport);
@@ -277,8 +241,8 @@ mod tests {
         assert_eq!(args.transport, [Transport::Quic, Transport::Grpc]);
         assert_eq!(args.path, [Client::Library, Client::Vfio]);
         assert_eq!(args.host_transport, HostTransport::Same);
-        assert_eq!(args.output, Format::Table);
-        assert!(!args.one_cpu && !args.keep_logs);
+        assert_eq!(args.run.output, Format::Table);
+        assert!(!args.run.one_cpu && !args.run.keep_logs);
     }
 
     #[test]
@@ -303,6 +267,7 @@ mod tests {
             ["loopback", "--reads", "0"],
             ["loopback", "--reads", "1000001"],
             ["loopback", "--reads", "many"],
+            ["peers", "--rounds", "0"],
         ] {
             assert!(parse(&args).is_err(), "{args:?}");
         }
@@ -336,5 +301,18 @@ mod tests {
 
         assert!(help.contains("potemkin-bench loopback --one-cpu"), "{help}");
         assert!(!help.contains("role"), "{help}");
+    }
+
+    #[test]
+    fn help_of_peers_says_which_server_of_libvfio_user_and_how_to_build_it() {
+        let help = parse(&["peers", "--help"]).unwrap_err().to_string();
+
+        for needle in [
+            "potemkin-bench peers --one-cpu",
+            "gpio-pci-idio-16",
+            "meson setup",
+        ] {
+            assert!(help.contains(needle), "{help}");
+        }
     }
 }

@@ -88,6 +88,30 @@ pub(crate) enum BenchError {
         /// Why.
         source: ClientError,
     },
+    /// The client of the crate `vfio_user` gave up.
+    #[error("{path}")]
+    VfioCrate {
+        /// Which path.
+        path: String,
+        /// Why.
+        source: vfio_user::Error,
+    },
+    /// A peer's client or server hangs: it has no limit of its own.
+    #[error("{path}: no end of a round within {limit_s} s")]
+    NoAnswer {
+        /// Which path.
+        path: String,
+        /// The limit, in seconds.
+        limit_s: u64,
+    },
+    /// A peer's server does not come up.
+    #[error("{who}: {what}")]
+    Peer {
+        /// Which.
+        who: &'static str,
+        /// What it did.
+        what: String,
+    },
     /// A read gave something else than the device's register: most often all-ones, because its session is lost.
     #[error("{path}: a read of {register} gave {found:#010x} instead of {expected:#010x}")]
     Value {
@@ -100,8 +124,8 @@ pub(crate) enum BenchError {
         /// What should have come.
         expected: u32,
     },
-    /// The thread that drives a session has ended.
-    #[error("{path}: the session's thread ended early")]
+    /// The thread that drives a session or a client has ended.
+    #[error("{path}: its thread ended early")]
     Ended {
         /// Which path.
         path: String,

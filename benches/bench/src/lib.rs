@@ -1,7 +1,7 @@
 //! Measures Potemkin against yardsticks that run beside it.
 //!
 //! Wall times drift from machine to machine and from minute to minute, so every figure that counts is a ratio within one run:
-//! each round runs every path once, and a path's median is divided by that of the plain relay in the same round.
+//! each round runs every path once, and a path's median is divided by that of the plain relay (or, among peers, of ours) in the same round.
 //!
 //! All parties are processes of their own, as in production. They are this very program, started again in a hidden role
 //! (`potemkin-bench role broker --config FILE`), so that one file is all a measurement needs.
@@ -11,7 +11,9 @@ mod args;
 mod error;
 mod loopback;
 mod machine;
+mod measurement;
 mod path;
+mod peers;
 mod probe;
 mod report;
 mod role;
@@ -29,7 +31,7 @@ use potemkin_service::config::{self, ConfigError};
 use potemkin_service::runtime::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE, exit_of_clap, fail};
 use potemkin_service::{BoxError, telemetry};
 
-use args::{Command, CommandLine, Format, Loopback};
+use args::{Command, CommandLine, Format, Loopback, Peers};
 use settings::BenchSettings;
 
 /// Runs `potemkin-bench` with these arguments, the program's name first. Call it from a process's only thread: it may be pinned
@@ -50,8 +52,13 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match (line.command, matches.subcommand()) {
         (Some(Command::Loopback(args)), Some((_, given))) if !line.check_config => {
-            let args = args.deduplicated().completed(&settings.loopback, given);
+            let mut args = args.deduplicated();
+            args.run.complete(&settings.loopback, given);
             run_loopback(&args)
+        }
+        (Some(Command::Peers(mut args)), Some((_, given))) if !line.check_config => {
+            args.run.complete(&settings.peers, given);
+            run_peers(&args)
         }
         _ => print_settings(&settings),
     };
@@ -78,11 +85,22 @@ fn print_settings(settings: &BenchSettings) -> Result<(), BoxError> {
 
 fn run_loopback(args: &Loopback) -> Result<(), BoxError> {
     let report = loopback::run(args)?;
-    let text = match args.output {
+    print(match args.run.output {
         Format::Table => report.text(),
         Format::Json => report.json()?,
-    };
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
+    })
+}
+
+fn run_peers(args: &Peers) -> Result<(), BoxError> {
+    let report = peers::run(args)?;
+    print(match args.run.output {
+        Format::Table => report.text(),
+        Format::Json => report.json()?,
+    })
+}
+
+fn print(report: String) -> Result<(), BoxError> {
+    match writeln!(io::stdout(), "{}", report.trim_end()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

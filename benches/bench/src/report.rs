@@ -1,12 +1,13 @@
 //! What a measurement found: for programs, and for people.
 
+pub(crate) mod peers;
 mod table;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::args::Loopback;
+use crate::args::Run;
 use crate::machine::{Machine, Placement};
 use crate::path::{Path, Way, Writes};
 use crate::probe::{BURST_WRITES, Burst};
@@ -73,11 +74,16 @@ pub(crate) struct PostedWrites {
 }
 
 impl Setup {
-    pub(crate) fn new(args: &Loopback, machine: Machine, placement: Placement) -> Self {
+    pub(crate) fn new(
+        measurement: &'static str,
+        args: &Run,
+        machine: Machine,
+        placement: Placement,
+    ) -> Self {
         Self {
             tool: "potemkin-bench",
             version: env!("CARGO_PKG_VERSION"),
-            measurement: "loopback",
+            measurement,
             optimised: !cfg!(debug_assertions),
             machine,
             placement,

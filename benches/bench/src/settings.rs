@@ -10,22 +10,24 @@ use crate::args::{READS_MAX, ROUNDS_MAX};
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct BenchSettings {
     /// `potemkin-bench loopback`.
-    pub(crate) loopback: LoopbackSection,
+    pub(crate) loopback: RunSection,
+    /// `potemkin-bench peers`.
+    pub(crate) peers: RunSection,
     /// What the measuring process logs; the processes that it starts have logs of their own.
     pub(crate) log: BenchLog,
 }
 
-/// `[loopback]`
+/// `[loopback]` and `[peers]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct LoopbackSection {
+pub(crate) struct RunSection {
     pub(crate) one_cpu: bool,
     pub(crate) rounds: u32,
     pub(crate) warm_up: u32,
     pub(crate) reads: u32,
 }
 
-impl Default for LoopbackSection {
+impl Default for RunSection {
     fn default() -> Self {
         Self {
             one_cpu: false,
@@ -53,20 +55,21 @@ impl Default for BenchLog {
 impl BenchSettings {
     /// Refuses what the command line would refuse; named by its key.
     pub(crate) fn check(&self) -> Result<(), BadValue> {
-        let LoopbackSection {
-            rounds,
-            warm_up,
-            reads,
-            ..
-        } = self.loopback;
+        self.loopback.check("loopback")?;
+        self.peers.check("peers")
+    }
+}
+
+impl RunSection {
+    fn check(&self, section: &str) -> Result<(), BadValue> {
         for (key, value, min, max) in [
-            ("rounds", rounds, 1, ROUNDS_MAX),
-            ("warm_up", warm_up, 0, ROUNDS_MAX),
-            ("reads", reads, 1, READS_MAX),
+            ("rounds", self.rounds, 1, ROUNDS_MAX),
+            ("warm_up", self.warm_up, 0, ROUNDS_MAX),
+            ("reads", self.reads, 1, READS_MAX),
         ] {
             if !(min..=max).contains(&i64::from(value)) {
                 return Err(BadValue::new(
-                    format!("loopback.{key}"),
+                    format!("{section}.{key}"),
                     format!("{value} is not within {min} to {max}"),
                 ));
             }
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_command_line() {
-        let section = LoopbackSection::default();
+        let section = RunSection::default();
         assert_eq!(
             (section.rounds, section.warm_up, section.reads),
             (20, 2, 1_000)
@@ -95,5 +98,13 @@ mod tests {
         settings.loopback.rounds = 0;
         let error = settings.check().unwrap_err().to_string();
         assert!(error.starts_with("loopback.rounds: 0"), "{error}");
+    }
+
+    #[test]
+    fn each_measurement_has_a_section_of_its_own() {
+        let mut settings = BenchSettings::default();
+        settings.peers.reads = 0;
+        let error = settings.check().unwrap_err().to_string();
+        assert!(error.starts_with("peers.reads: 0"), "{error}");
     }
 }

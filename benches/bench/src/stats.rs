@@ -98,6 +98,10 @@ impl Series {
         self.all.summary()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.medians_ns.is_empty()
+    }
+
     /// This path's medians over `base`'s, round by round: what drifts between rounds cancels out. `None` without rounds.
     pub(crate) fn ratio_to(&self, base: &Self) -> Option<Spread> {
         let pairs = self.medians_ns.iter().zip(&base.medians_ns);
@@ -107,6 +111,11 @@ impl Series {
 }
 
 impl Spread {
+    /// Of `own` over `base`, round by round; `None` without rounds.
+    pub(crate) fn of_ratios(own: &[f64], base: &[f64]) -> Option<Self> {
+        Self::of(own.iter().zip(base).map(|(own, base)| own / base).collect())
+    }
+
     /// Of one figure from each round; `None` without rounds.
     pub(crate) fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);

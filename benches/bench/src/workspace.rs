@@ -71,13 +71,14 @@ impl Workspace {
         self.start(role, &name, &ready_file, flags.into_iter().chain(ready))
     }
 
-    /// Starts a yardstick's process, which takes its ready-file and `args`, and waits until it listens.
-    pub(crate) fn start_yardstick<T: DeserializeOwned>(
+    /// Starts a process without a configuration, which takes its ready-file and `arg`, and waits until it listens. `name` is the stem of its
+    /// files.
+    pub(crate) fn start_plain<T: DeserializeOwned>(
         &self,
         role: RoleName,
+        name: &str,
         arg: &OsStr,
     ) -> Result<Listening<T>, BenchError> {
-        let name = role.as_str();
         let ready_file = self.file(format!("{name}.ready"));
         self.start(role, name, &ready_file, [ready_file.as_os_str(), arg])
     }

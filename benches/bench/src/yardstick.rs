@@ -13,7 +13,7 @@ mod client;
 mod echo;
 mod relay;
 
-pub(crate) use client::Yardsticks;
+pub(crate) use client::{Echo, Yardsticks, start_unix};
 pub(crate) use echo::serve as serve_echo;
 pub(crate) use relay::serve as serve_relay;
 

@@ -57,7 +57,7 @@ impl Parties {
         Ok(parties)
     }
 
-    pub(crate) fn paths_mut(&mut self) -> &mut Vec<Path> {
+    pub(crate) fn paths_mut(&mut self) -> &mut [Path] {
         &mut self.paths
     }
 

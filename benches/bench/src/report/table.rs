@@ -21,7 +21,7 @@ pub(super) fn render(report: &Report) -> String {
     text
 }
 
-fn heading(setup: &Setup) -> String {
+pub(super) fn heading(setup: &Setup) -> String {
     let machine = &setup.machine;
     let placement = match setup.placement {
         Placement::Free => format!("processes on any of {} CPUs", machine.cpus),
@@ -57,7 +57,7 @@ fn reads(paths: &[PathReport]) -> Table {
     table
 }
 
-fn range(ratio: &Spread) -> String {
+pub(super) fn range(ratio: &Spread) -> String {
     format!("{:.2}-{:.2}", ratio.min, ratio.max)
 }
 
@@ -94,12 +94,12 @@ fn write_figures(writes: &PostedWrites) -> [String; 5] {
     ]
 }
 
-fn micros(nanos: f64) -> String {
+pub(super) fn micros(nanos: f64) -> String {
     format!("{:.1}", nanos / 1e3)
 }
 
 /// A table whose first column has names and the others figures.
-fn table(columns: &[&str]) -> Table {
+pub(super) fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(columns.iter().enumerate().map(|(index, name)| {
@@ -122,7 +122,7 @@ fn alignment(column: usize) -> CellAlignment {
     }
 }
 
-fn add_row(table: &mut Table, name: &str, figures: impl Iterator<Item = String>) {
+pub(super) fn add_row(table: &mut Table, name: &str, figures: impl Iterator<Item = String>) {
     table.add_row(std::iter::once(name.to_owned()).chain(figures));
 }
 

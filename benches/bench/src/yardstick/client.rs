@@ -14,7 +14,7 @@ use crate::args::RoleName;
 use crate::error::BenchError;
 use crate::probe::Probe;
 use crate::stats::Latencies;
-use crate::workspace::Workspace;
+use crate::workspace::{Listening, Workspace};
 
 /// An echo that takes longer is none.
 const ECHO_LIMIT: Duration = Duration::from_secs(10);
@@ -30,11 +30,10 @@ pub(crate) struct Yardsticks {
 
 impl Yardsticks {
     pub(crate) fn start(workspace: &Workspace) -> Result<Self, BenchError> {
-        let socket = workspace.file("echo.sock");
-        let echo =
-            workspace.start_yardstick::<echo::Addresses>(RoleName::Echo, socket.as_os_str())?;
+        let echo = start_echo(workspace)?;
         let upstream = OsString::from(echo.addresses.tcp.to_string());
-        let relay = workspace.start_yardstick::<relay::Addresses>(RoleName::Relay, &upstream)?;
+        let role = RoleName::Relay;
+        let relay = workspace.start_plain::<relay::Addresses>(role, role.as_str(), &upstream)?;
         Ok(Self {
             relay: connect_tcp(relay.addresses.tcp)?,
             tcp: connect_tcp(echo.addresses.tcp)?,
@@ -42,6 +41,17 @@ impl Yardsticks {
             processes: [relay.process, echo.process],
         })
     }
+}
+
+/// The UNIX socket's echo without the others, and its process.
+pub(crate) fn start_unix(workspace: &Workspace) -> Result<(Echo<UnixStream>, Process), BenchError> {
+    let echo = start_echo(workspace)?;
+    Ok((connect_unix(&echo.addresses)?, echo.process))
+}
+
+fn start_echo(workspace: &Workspace) -> Result<Listening<echo::Addresses>, BenchError> {
+    let (role, socket) = (RoleName::Echo, workspace.file("echo.sock"));
+    workspace.start_plain(role, role.as_str(), socket.as_os_str())
 }
 
 /// One connection at whose other end an echo is.
