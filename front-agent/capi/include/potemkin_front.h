@@ -274,7 +274,7 @@ typedef struct potemkin_callbacks {
    *
    * Called on the thread that opens the function, resets it, or writes its configuration space, inside that call, which returns when
    * the VMM's address map is as it says. `map` and `unmap` of one function do not overlap. A BAR that moves is mapped at its
-   * new place, then unmapped at the old one; sizing, with decode off, moves nothing.
+   * new place, then unmapped at the old one.
    */
   int (*map)(void *user, const struct potemkin_mapping *mapping);
   /**

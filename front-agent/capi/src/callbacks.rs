@@ -56,7 +56,7 @@ pub struct Callbacks {
     ///
     /// Called on the thread that opens the function, resets it, or writes its configuration space, inside that call, which returns when
     /// the VMM's address map is as it says. `map` and `unmap` of one function do not overlap. A BAR that moves is mapped at its
-    /// new place, then unmapped at the old one; sizing, with decode off, moves nothing.
+    /// new place, then unmapped at the old one.
     pub map: Option<extern "C" fn(user: *mut c_void, mapping: *const Mapping) -> c_int>,
     /// Ends that; the same range as in `map`. Called as `map`, and by `potemkin_close` for all that is mapped. Not without `map`.
     pub unmap: Option<extern "C" fn(user: *mut c_void, mapping: *const Mapping)>,
