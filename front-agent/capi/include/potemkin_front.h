@@ -158,6 +158,39 @@ typedef uint32_t potemkin_bar_type;
 #endif // __cplusplus
 
 /**
+ * How much a line matters.
+ */
+enum potemkin_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Something was lost.
+   */
+  POTEMKIN_LOG_LEVEL_ERROR = 1,
+  /**
+   * Something is not as it should be, and all goes on.
+   */
+  POTEMKIN_LOG_LEVEL_WARNING = 2,
+  /**
+   * Something changed its state.
+   */
+  POTEMKIN_LOG_LEVEL_INFO = 3,
+  /**
+   * For whoever looks for a fault; among it accesses that a device's description wants shown.
+   */
+  POTEMKIN_LOG_LEVEL_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum potemkin_log_level potemkin_log_level;
+#else
+typedef uint32_t potemkin_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * An open function. Any thread may use it, several at a time; accesses of several threads are in flight together.
  */
 typedef struct potemkin_function potemkin_function;
@@ -382,9 +415,9 @@ uint32_t potemkin_abi_version(void);
  * fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
  * broker of our own trust domain). Default port: 7640.
  *
- * `callbacks` may be null. Callbacks may come before this returns: `map` for a platform function, whose ranges do not move. On success `*function` is the handle, to be closed with
- * `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut if `reason_size` is too
- * small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
+ * `callbacks` may be null. Callbacks may come before this returns; so does `map` for a platform function. On success `*function` is the
+ * handle, to be closed with `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut
+ * if `reason_size` is too small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
  *
  * A session that is lost stays lost: reads give `POTEMKIN_STATUS_FAILED` and all-ones. Close it and open again.
  *
@@ -400,8 +433,9 @@ potemkin_status potemkin_open(const char *url,
                               size_t reason_size);
 
 /**
- * Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. When this
- * returns no callback comes any more and no window is touched; before, `unmap` is called for all that is mapped, and INTx is lowered. It waits for the broker, some 10 s at most.
+ * Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. Before it
+ * returns, `unmap` is called for all that is mapped, and INTx is lowered; afterwards no callback comes any more and no window is
+ * touched. It waits for the broker, some 10 s at most.
  *
  * # Safety
  * No other call with this handle is going on or comes after.
@@ -618,6 +652,20 @@ potemkin_status potemkin_map_window(const struct potemkin_function *function,
 potemkin_status potemkin_unmap_window(const struct potemkin_function *function,
                                       uint64_t address,
                                       uint64_t size);
+
+/**
+ * From here on `log` gets what the library has to say, of all functions of the process: lines of UTF-8 without an end, of `level`
+ * (a `potemkin_log_level`) and those that matter more. Without this call nothing is said. It can be made once a process.
+ *
+ * A line comes on whichever thread it concerns, several at a time, and is valid during the call only. As for the other callbacks: it
+ * returns soon, calls nothing of this library, takes no lock that a thread holds inside a call.
+ *
+ * # Safety
+ * `user` may be used on any thread until the process ends.
+ */
+potemkin_status potemkin_set_log(uint32_t level,
+                                 void (*log)(void *user, potemkin_log_level level, const char *line),
+                                 void *user);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -43,6 +43,7 @@
 //!   (`POTEMKIN_STATUS_NOT_DECODED`) or without result (`POTEMKIN_STATUS_FAILED`).
 //! - **Errors.** No panic crosses the boundary; a null pointer, a wrong number, width or length is `POTEMKIN_STATUS_INVALID_ARGUMENT`. Reasons go
 //!   to buffers of the caller's: there is no last error that threads would share.
+//! - **Log.** Nothing is said to an operator but by [`potemkin_set_log`].
 //! - **Growth.** Structures begin with their size: fields are added at the end, 0 means "as before". [`potemkin_abi_version`] rises when
 //!   something changes its meaning.
 //! - **One process is one agent.** Two processes with the same certificate take devices from each other (the newer wins).
@@ -67,6 +68,8 @@ mod access;
 
 mod window;
 
+mod log;
+
 #[doc = include_str!("../PALACIOS.md")]
 pub mod palacios {}
 
@@ -74,6 +77,7 @@ pub use access::*;
 pub use callbacks::Callbacks;
 pub use function::*;
 pub use info::{BarInfo, BarType, Info, potemkin_get_info};
+pub use log::{LogLevel, potemkin_set_log};
 pub use mapping::{AddressKind, Mapping};
 pub use options::Options;
 pub use status::Status;

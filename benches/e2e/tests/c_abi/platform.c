@@ -94,17 +94,53 @@ static void reset(potemkin_function *f) {
   CHECK(vmm.changes == 0);
 }
 
+/* What the library says of accesses that are to be seen. */
+static struct {
+  pthread_mutex_t lock;
+  size_t accesses;
+  char last[256];
+} told = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void look(void *user, potemkin_log_level level, const char *line) {
+  CHECK(user == &told);
+  calls_nothing();
+  if (level != POTEMKIN_LOG_LEVEL_DEBUG || strncmp(line, "potemkin::access:", 17) != 0) return;
+  pthread_mutex_lock(&told.lock);
+  told.accesses++;
+  snprintf(told.last, sizeof told.last, "%s", line);
+  pthread_mutex_unlock(&told.lock);
+}
+
+static void set_log(void) {
+  IS(potemkin_set_log(5, look, &told), INVALID_ARGUMENT);
+  IS(potemkin_set_log(POTEMKIN_LOG_LEVEL_DEBUG, NULL, &told), INVALID_ARGUMENT);
+  OK(potemkin_set_log(POTEMKIN_LOG_LEVEL_DEBUG, look, &told));
+  IS(potemkin_set_log(POTEMKIN_LOG_LEVEL_ERROR, look, &told), INVALID_ARGUMENT);
+}
+
+/* The ignored port is, the registers are not. They come on this thread. */
+static void shown(potemkin_function *f) {
+  size_t before = told.accesses;
+  out(f, PROGRESS, 0x5a);
+  CHECK(told.accesses == before + 1);
+  CHECK(strstr(told.last, "write") && strstr(told.last, "address=0x80") && strstr(told.last, "5a"));
+  CHECK(in(f, PROGRESS) == 0xff && told.accesses == before + 2);
+  CHECK(in(f, SCRATCH) == 0x5a && told.accesses == before + 2);
+}
+
 int main(int count, char **arguments) {
   const change mapped = {true, POTEMKIN_ADDRESS_KIND_PORT, 0, DATA, PORTS};
   const change unmapped = {false, POTEMKIN_ADDRESS_KIND_PORT, 0, DATA, PORTS};
   CHECK(count == 6);
   potemkin_options options = options_of(arguments + 3);
   potemkin_callbacks callbacks = all_callbacks();
+  set_log();
   vmm.function = opened(arguments[2], &options, &callbacks);
   changes_are(1, &mapped);
   what_it_is(vmm.function);
   registers(vmm.function);
   elsewhere(vmm.function);
+  shown(vmm.function);
   line(vmm.function);
   strings(vmm.function);
   reset(vmm.function);
