@@ -1,4 +1,4 @@
-//! A C program, compiled here against the header and linked with both libraries, drives `edu` through a real broker and host.
+//! C programs, compiled here against the header and linked with the libraries, drive devices through a real broker and host.
 
 #![allow(clippy::unwrap_used)]
 
@@ -51,15 +51,15 @@ fn tool(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Compiles the C program and links it.
-fn build(dir: &Path, library: Library) -> PathBuf {
-    let program = dir.join(format!("drive-{library:?}"));
+/// Compiles the C program of this name and links it.
+fn build(dir: &Path, name: &str, library: Library) -> PathBuf {
+    let program = dir.join(format!("{name}-{library:?}"));
     let mut cc = Command::new("cc");
     cc.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-g"])
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread"])
         .arg("-I")
         .arg(include())
-        .arg(package("tests/c_abi/drive.c"))
+        .arg(package("tests/c_abi").join(name).with_extension("c"))
         .arg("-o")
         .arg(&program);
     let libraries = libraries();
@@ -116,7 +116,7 @@ fn logged_liveness(stack: &Stack) -> Vec<u64> {
 fn a_c_program_drives_the_device_by_each_library_on_each_transport() {
     let dir = tempfile::tempdir().unwrap();
     for library in [Library::Shared, Library::Static] {
-        let program = build(dir.path(), library);
+        let program = build(dir.path(), "drive", library);
         for kind in [Quic, Grpc] {
             let stack = Stack::start(ROLE, &StackOptions::on(kind)).unwrap();
             let tls = stack.certs.role(Role::Agent);
@@ -133,7 +133,7 @@ fn a_c_program_drives_the_device_by_each_library_on_each_transport() {
 #[test]
 fn c_reaches_ports_and_memory_above_4_gib() {
     let dir = tempfile::tempdir().unwrap();
-    let program = build(dir.path(), Library::Shared);
+    let program = build(dir.path(), "drive", Library::Shared);
     for kind in [Quic, Grpc] {
         let options = StackOptions {
             host_extra: "[[devices]]\nid = \"scratch-0\"\nkind = \"scratch\"\n".to_owned(),
@@ -149,10 +149,45 @@ fn c_reaches_ports_and_memory_above_4_gib() {
     }
 }
 
+/// Runs a C program to its end against one of the host's further devices.
+fn whole(
+    name: &str,
+    library: Library,
+    device: &str,
+    options: impl Fn(StackOptions) -> StackOptions,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let program = build(dir.path(), name, library);
+    for kind in [Quic, Grpc] {
+        let stack = Stack::start(ROLE, &options(StackOptions::on(kind))).unwrap();
+        let tls = stack.certs.role(Role::Agent);
+        let url = url(&stack, kind).replace(Stack::DEVICE, device);
+
+        let output = drive(&program, "whole", &url, &tls).run(LIMIT);
+
+        output.and_then(Output::success).unwrap();
+    }
+}
+
+#[test]
+fn c_hooks_addresses_and_takes_messages() {
+    whole("embed", Library::Static, Stack::ORDER, |options| {
+        options.with_order(4)
+    });
+}
+
+#[test]
+fn c_drives_a_function_that_is_not_on_pci() {
+    whole("platform", Library::Shared, "uart-0", |mut options| {
+        options.host_extra += "[[devices]]\nid = \"uart-0\"\nkind = \"uart\"\n";
+        options
+    });
+}
+
 #[test]
 fn a_lost_host_gives_a_status_and_a_reason_to_c() {
     let dir = tempfile::tempdir().unwrap();
-    let program = build(dir.path(), Library::Shared);
+    let program = build(dir.path(), "drive", Library::Shared);
     for kind in [Quic, Grpc] {
         let mut stack = Stack::start(ROLE, &StackOptions::on(kind)).unwrap();
         let tls = stack.certs.role(Role::Agent);
@@ -172,7 +207,7 @@ fn a_lost_host_gives_a_status_and_a_reason_to_c() {
 #[test]
 fn c_hears_why_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let program = build(dir.path(), Library::Shared);
+    let program = build(dir.path(), "drive", Library::Shared);
     let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
     let refused = |url: &str, role: Role| {
         let tls = stack.certs.role(role);

@@ -52,6 +52,35 @@ fn a_guest_on_kvm_finds_places_and_drives_the_function() {
     }
 }
 
+/// What it says of an `order`.
+const STRINGS: &str = "\
+guest: device and vendor 0x0d3e1234
+guest: selected by 0x80001800
+guest: BAR 1 is at 0x0000c001
+guest: the FIFO gave back what one REP OUTS had put into it.
+";
+
+#[test]
+fn a_string_goes_into_a_port_of_the_function_and_comes_back_as_one_access() {
+    for kind in [Quic, Grpc] {
+        let stack = Stack::start(ROLE, &StackOptions::on(kind).with_order(1)).unwrap();
+        let url = format!(
+            "potemkin://{}/{}?transport={kind}",
+            stack.broker_address,
+            Stack::ORDER
+        );
+
+        let output = Spawn::new(VMM).arg("--tls").arg(stack.certs.folder());
+        let output = output.arg(url).run(LIMIT).and_then(Output::success);
+
+        let output = output.unwrap();
+        assert_eq!(output.stdout, STRINGS, "{kind}: {}", output.stderr);
+        let told = &output.stderr;
+        // KVM hands out REP INS at once and REP OUTS element by element.
+        assert!(told.contains("bar_reads: 1,"), "{kind}: {told}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_told_before_any_guest_runs() {
     let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();

@@ -3,8 +3,8 @@
  * Made from the Rust sources by cbindgen; do not edit. How to use it: the documentation of the crate potemkin-capi.
  *
  * Threads: any thread may call any function at any time, but potemkin_close, which must be the last. Callbacks come on a thread of
- * the library's. A callback may call potemkin_abi_version and nothing else of this library, and must not wait for a thread that is
- * inside a call of it. */
+ * the library's; message, map and unmap also on the thread whose call causes them. A callback may call potemkin_abi_version and
+ * nothing else of this library, and must not wait for a thread that is inside a call of it. */
 
 #ifndef POTEMKIN_FRONT_H
 #define POTEMKIN_FRONT_H
@@ -96,6 +96,31 @@ typedef int32_t potemkin_status;
 #endif // __cplusplus
 
 /**
+ * Which of the guest's two kinds of addresses.
+ */
+enum potemkin_address_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Guest-physical memory.
+   */
+  POTEMKIN_ADDRESS_KIND_MEMORY = 0,
+  /**
+   * I/O ports.
+   */
+  POTEMKIN_ADDRESS_KIND_PORT = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum potemkin_address_kind potemkin_address_kind;
+#else
+typedef uint32_t potemkin_address_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What a BAR decodes.
  */
 enum potemkin_bar_type
@@ -129,6 +154,39 @@ enum potemkin_bar_type
 typedef enum potemkin_bar_type potemkin_bar_type;
 #else
 typedef uint32_t potemkin_bar_type;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How much a line matters.
+ */
+enum potemkin_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Something was lost.
+   */
+  POTEMKIN_LOG_LEVEL_ERROR = 1,
+  /**
+   * Something is not as it should be, and all goes on.
+   */
+  POTEMKIN_LOG_LEVEL_WARNING = 2,
+  /**
+   * Something changed its state.
+   */
+  POTEMKIN_LOG_LEVEL_INFO = 3,
+  /**
+   * For whoever looks for a fault; among it accesses that a device's description wants shown.
+   */
+  POTEMKIN_LOG_LEVEL_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum potemkin_log_level potemkin_log_level;
+#else
+typedef uint32_t potemkin_log_level;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -169,12 +227,41 @@ typedef struct potemkin_options {
 } potemkin_options;
 
 /**
+ * A range of addresses that stands for all of a BAR (of a platform function: of a region), or for the expansion ROM. Offset 0 is its first
+ * address: an access to it is one of `potemkin_bar_read` and its likes at its address less `address`. Valid during the callback only.
+ */
+typedef struct potemkin_mapping {
+  /**
+   * Bytes of this structure, as the library has it.
+   */
+  size_t size;
+  /**
+   * First address.
+   */
+  uint64_t address;
+  /**
+   * Bytes, or ports.
+   */
+  uint64_t bytes;
+  /**
+   * Memory or ports.
+   */
+  potemkin_address_kind kind;
+  /**
+   * BAR or region 0 to 5, or `POTEMKIN_ROM`.
+   */
+  uint32_t bar;
+} potemkin_mapping;
+
+/**
  * What the VMM does for the device. Set it to zero, then fill it in; it is copied. A callback that is null is not called: such interrupts
  * are lost, such memory cannot be accessed.
  *
- * They are called on the session's thread, one at a time, in the order in which the device did what they stand for: when an interrupt
- * comes, the memory that the device wrote before it is written. They must return soon, must call nothing of this library
- * (it answers `POTEMKIN_STATUS_IN_CALLBACK`) and must not wait for a thread that is inside a call of it. They must not unwind.
+ * On the session's thread they are called one at a time, in the order in which the device did what they stand for: when an interrupt
+ * comes, the memory that the device wrote before it is written. `message`, `map` and `unmap` also come on a thread of the VMM's, inside a
+ * call that it made, and then while another callback may run on the session's thread. Wherever they come, they must return soon,
+ * must call nothing of this library but `potemkin_abi_version` (all else answers `POTEMKIN_STATUS_IN_CALLBACK`) and must not wait for a thread that
+ * is inside a call of it; so a thread that makes a call holds no lock that a callback takes. They must not unwind.
  */
 typedef struct potemkin_callbacks {
   /**
@@ -190,11 +277,11 @@ typedef struct potemkin_callbacks {
    */
   void (*set_intx)(void *user, bool level);
   /**
-   * MSI vector 0 to 31 fired; the guest has turned MSI and bus mastering on.
+   * MSI vector 0 to 31 fired; the guest has turned MSI and bus mastering on. Not called with `message` set.
    */
   void (*msi)(void *user, uint16_t vector);
   /**
-   * MSI-X vector 0 to 2047 fired; the guest has turned MSI-X and bus mastering on.
+   * MSI-X vector 0 to 2047 fired; the guest has turned MSI-X and bus mastering on. Not called with `message` set.
    */
   void (*msix)(void *user, uint16_t vector);
   /**
@@ -205,6 +292,28 @@ typedef struct potemkin_callbacks {
    * Writes guest memory of a window that was mapped without a base; never beyond the window. 0: done; else the transfer fails.
    */
   int (*write_guest_memory)(void *user, uint64_t address, const void *data, size_t length);
+  /**
+   * MSI or MSI-X: the function writes these 4 bytes there, as the guest has programmed it; what the device wrote before is in guest
+   * memory. With this set the library keeps the MSI-X table, the pending bits and the masks, and accesses of them are local;
+   * without it the VMM keeps them, and hears of vectors by `msi` and `msix`.
+   *
+   * Called on the session's thread, or on a thread that unmasks what was pending, inside its write; one message at a time. Once the write
+   * of a mask has returned, nothing that it holds back comes any more.
+   */
+  void (*message)(void *user, uint64_t address, uint32_t data);
+  /**
+   * Accesses to this range are the function's from now on. 0: the VMM hands them to it; else the range cannot be had, and what
+   * was mapped before for this BAR stays. It overlaps no other that is mapped for this function.
+   *
+   * Called on the thread that opens the function, resets it, or writes its configuration space, inside that call, which returns when
+   * the VMM's address map is as it says. `map` and `unmap` of one function do not overlap. A BAR that moves is mapped at its
+   * new place, then unmapped at the old one.
+   */
+  int (*map)(void *user, const struct potemkin_mapping *mapping);
+  /**
+   * Ends that; the same range as in `map`. Called as `map`, and by `potemkin_close` for all that is mapped. Not without `map`.
+   */
+  void (*unmap)(void *user, const struct potemkin_mapping *mapping);
 } potemkin_callbacks;
 
 /**
@@ -238,7 +347,7 @@ typedef struct potemkin_info {
    */
   char id[POTEMKIN_ID_BYTES];
   /**
-   * Vendor.
+   * Vendor; 0xffff for a platform function, as the device, and all-ones as its class.
    */
   uint16_t vendor_id;
   /**
@@ -250,11 +359,11 @@ typedef struct potemkin_info {
    */
   uint32_t class_code;
   /**
-   * Bytes of configuration space: 256 or 4096.
+   * Bytes of configuration space: 256 or 4096; 0 for a platform function.
    */
   uint32_t config_bytes;
   /**
-   * Interrupt pin: 1 (INTA) to 4, or 0 for none.
+   * Interrupt pin: 1 (INTA) to 4, or 0 for none. 1 for a platform function that has an interrupt line.
    */
   uint16_t intx_pin;
   /**
@@ -274,9 +383,18 @@ typedef struct potemkin_info {
    */
   uint64_t rom_bytes;
   /**
-   * The BARs.
+   * The BARs; none of a platform function.
    */
   struct potemkin_bar_info bars[6];
+  /**
+   * Not on PCI: its ports and memory are at fixed addresses, which `map` gives and absolute accesses answer; among those, with
+   * all-ones, are addresses that it takes and ignores, which are not mapped.
+   */
+  bool platform;
+  /**
+   * Interrupt line of a platform function that has one: an ISA IRQ or a GSI; `set_intx` gives its level. Else 0.
+   */
+  uint32_t line;
 } potemkin_info;
 
 #ifdef __cplusplus
@@ -297,9 +415,9 @@ uint32_t potemkin_abi_version(void);
  * fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
  * broker of our own trust domain). Default port: 7640.
  *
- * `callbacks` may be null. Callbacks may come before this returns. On success `*function` is the handle, to be closed with
- * `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut if `reason_size` is too
- * small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
+ * `callbacks` may be null. Callbacks may come before this returns; so does `map` for a platform function. On success `*function` is the
+ * handle, to be closed with `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut
+ * if `reason_size` is too small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
  *
  * A session that is lost stays lost: reads give `POTEMKIN_STATUS_FAILED` and all-ones. Close it and open again.
  *
@@ -315,8 +433,9 @@ potemkin_status potemkin_open(const char *url,
                               size_t reason_size);
 
 /**
- * Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. When this
- * returns no callback comes any more and no window is touched; INTx is lowered before. It waits for the broker, some 10 s at most.
+ * Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. Before it
+ * returns, `unmap` is called for all that is mapped, and INTx is lowered; afterwards no callback comes any more and no window is
+ * touched. It waits for the broker, some 10 s at most.
  *
  * # Safety
  * No other call with this handle is going on or comes after.
@@ -533,6 +652,20 @@ potemkin_status potemkin_map_window(const struct potemkin_function *function,
 potemkin_status potemkin_unmap_window(const struct potemkin_function *function,
                                       uint64_t address,
                                       uint64_t size);
+
+/**
+ * From here on `log` gets what the library has to say, of all functions of the process: lines of UTF-8 without an end, of `level`
+ * (a `potemkin_log_level`) and those that matter more. Without this call nothing is said. It can be made once a process.
+ *
+ * A line comes on whichever thread it concerns, several at a time, and is valid during the call only. As for the other callbacks: it
+ * returns soon, calls nothing of this library, takes no lock that a thread holds inside a call.
+ *
+ * # Safety
+ * `user` may be used on any thread until the process ends.
+ */
+potemkin_status potemkin_set_log(uint32_t level,
+                                 void (*log)(void *user, potemkin_log_level level, const char *line),
+                                 void *user);
 
 #ifdef __cplusplus
 }  // extern "C"

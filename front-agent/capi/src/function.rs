@@ -3,7 +3,9 @@
 
 use std::{ffi::c_char, ptr, sync::Arc};
 
-use potemkin_front_core::{BackgroundFunction, FrontDevice, RemoteUrl};
+use potemkin_front_core::{
+    BackgroundError, BackgroundFunction, FrontDevice, RemoteOptions, RemoteUrl, Target,
+};
 use potemkin_session::front::FrontState;
 
 use crate::{
@@ -49,9 +51,9 @@ pub extern "C" fn potemkin_abi_version() -> u32 {
 /// fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
 /// broker of our own trust domain). Default port: 7640.
 ///
-/// `callbacks` may be null. Callbacks may come before this returns. On success `*function` is the handle, to be closed with
-/// `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut if `reason_size` is too
-/// small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
+/// `callbacks` may be null. Callbacks may come before this returns; so does `map` for a platform function. On success `*function` is the
+/// handle, to be closed with `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut
+/// if `reason_size` is too small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
 ///
 /// A session that is lost stays lost: reads give `POTEMKIN_STATUS_FAILED` and all-ones. Close it and open again.
 ///
@@ -112,15 +114,33 @@ unsafe fn open(
     // SAFETY: as the caller promises.
     let options = unsafe { options.remote(&url)? };
     let callbacks = Arc::new(callbacks);
-    let function = BackgroundFunction::attach(options, url.target, Arc::clone(&callbacks))?;
+    Ok(attach(options, url.target, callbacks)?)
+}
+
+/// As much of the VMM's part as it leaves to us: the interrupt tables if it takes messages, its address map if it hooks.
+fn attach(
+    options: RemoteOptions,
+    target: Target,
+    callbacks: Arc<Callbacks>,
+) -> Result<Function, BackgroundError> {
+    let vmm = Arc::clone(&callbacks);
+    let function = if vmm.message.is_some() {
+        BackgroundFunction::embed(options, target, vmm)?
+    } else {
+        BackgroundFunction::attach(options, target, vmm)?
+    };
+    if callbacks.map.is_some() {
+        function.device().hook(callbacks.clone());
+    }
     Ok(Function {
         function,
         callbacks,
     })
 }
 
-/// Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. When this
-/// returns no callback comes any more and no window is touched; INTx is lowered before. It waits for the broker, some 10 s at most.
+/// Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. Before it
+/// returns, `unmap` is called for all that is mapped, and INTx is lowered; afterwards no callback comes any more and no window is
+/// touched. It waits for the broker, some 10 s at most.
 ///
 /// # Safety
 /// No other call with this handle is going on or comes after.

@@ -4,7 +4,7 @@
 use std::ffi::c_char;
 
 use potemkin_front_core::Attachment;
-use potemkin_pci::{Bar, BarIndex, BarKind, Descriptor};
+use potemkin_pci::{Bar, BarIndex, BarKind, Descriptor, Platform};
 
 use crate::{
     POTEMKIN_ID_BYTES,
@@ -49,15 +49,15 @@ pub struct Info {
     pub size: usize,
     /// The device's id in the pool; of a selector: which one it is. Ends with a zero byte.
     pub id: [c_char; POTEMKIN_ID_BYTES],
-    /// Vendor.
+    /// Vendor; 0xffff for a platform function, as the device, and all-ones as its class.
     pub vendor_id: u16,
     /// Device.
     pub device_id: u16,
     /// Class code: base class, sub-class, interface, from bit 23 down.
     pub class_code: u32,
-    /// Bytes of configuration space: 256 or 4096.
+    /// Bytes of configuration space: 256 or 4096; 0 for a platform function.
     pub config_bytes: u32,
-    /// Interrupt pin: 1 (INTA) to 4, or 0 for none.
+    /// Interrupt pin: 1 (INTA) to 4, or 0 for none. 1 for a platform function that has an interrupt line.
     pub intx_pin: u16,
     /// MSI vectors, or 0.
     pub msi_vectors: u16,
@@ -67,8 +67,13 @@ pub struct Info {
     pub reserved: u16,
     /// Bytes of the expansion ROM, or 0.
     pub rom_bytes: u64,
-    /// The BARs.
+    /// The BARs; none of a platform function.
     pub bars: [BarInfo; 6],
+    /// Not on PCI: its ports and memory are at fixed addresses, which `map` gives and absolute accesses answer; among those, with
+    /// all-ones, are addresses that it takes and ignores, which are not mapped.
+    pub platform: bool,
+    /// Interrupt line of a platform function that has one: an ISA IRQ or a GSI; `set_intx` gives its level. Else 0.
+    pub line: u32,
 }
 
 // SAFETY: `repr(C)`, begins with its size; numbers, and an enumeration that has 0.
@@ -112,6 +117,8 @@ fn describe(attachment: &Attachment) -> Info {
         reserved: 0,
         rom_bytes: descriptor.rom().map_or(0, |rom| rom.len() as u64),
         bars: bars(descriptor),
+        platform: descriptor.platform().is_some(),
+        line: descriptor.platform().and_then(Platform::line).unwrap_or(0),
     }
 }
 

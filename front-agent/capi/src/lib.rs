@@ -22,7 +22,10 @@
 //!   next_device(vm, address, data, length);
 //! ```
 //!
-//! A program that uses all of it stands in `benches/e2e/tests/c_abi/drive.c`. [`palacios`] says, row by row, what becomes of the interface
+//! A VMM that has no interrupt tables for the function sets `message`, one that routes addresses by a map of its own sets `map` and `unmap`.
+//!
+//! Programs that use all of it stand in `benches/e2e/tests/c_abi`: `drive.c`; `embed.c` with messages and mappings; `platform.c` with a
+//! function that is not on PCI. [`palacios`] says, row by row, what becomes of the interface
 //! that this one replaces.
 //!
 //! # Rules
@@ -31,7 +34,8 @@
 //!   together, and reach the device in one order. [`potemkin_close`] must be the last call with its handle.
 //! - **Waiting.** A read, and a write that is not posted, waits for the device: at most for `deadline_ms`, once; then the session is lost
 //!   and nothing waits any more. Configuration space, sizing, decode and the ROM are local.
-//! - **Callbacks** come on one thread of the library's, in the device's order: an interrupt after the memory that was written before it. A
+//! - **Callbacks** come on one thread of the library's, in the device's order: an interrupt after the memory that was written before it.
+//!   `message`, `map` and `unmap` come on the VMM's own threads too, inside the call that causes them. A
 //!   callback calls nothing of this library (but [`potemkin_abi_version`]; else it gets `POTEMKIN_STATUS_IN_CALLBACK`), returns soon, and
 //!   takes no lock that a thread holds while it is inside a call. `read_guest_memory` and `write_guest_memory` are called while
 //!   [`potemkin_unmap_window`] and [`potemkin_reset`] wait for them.
@@ -39,6 +43,7 @@
 //!   (`POTEMKIN_STATUS_NOT_DECODED`) or without result (`POTEMKIN_STATUS_FAILED`).
 //! - **Errors.** No panic crosses the boundary; a null pointer, a wrong number, width or length is `POTEMKIN_STATUS_INVALID_ARGUMENT`. Reasons go
 //!   to buffers of the caller's: there is no last error that threads would share.
+//! - **Log.** Nothing is said to an operator but by [`potemkin_set_log`].
 //! - **Growth.** Structures begin with their size: fields are added at the end, 0 means "as before". [`potemkin_abi_version`] rises when
 //!   something changes its meaning.
 //! - **One process is one agent.** Two processes with the same certificate take devices from each other (the newer wins).
@@ -53,6 +58,8 @@ mod options;
 
 mod callbacks;
 
+mod mapping;
+
 mod function;
 
 mod info;
@@ -61,6 +68,8 @@ mod access;
 
 mod window;
 
+mod log;
+
 #[doc = include_str!("../PALACIOS.md")]
 pub mod palacios {}
 
@@ -68,6 +77,8 @@ pub use access::*;
 pub use callbacks::Callbacks;
 pub use function::*;
 pub use info::{BarInfo, BarType, Info, potemkin_get_info};
+pub use log::{LogLevel, potemkin_set_log};
+pub use mapping::{AddressKind, Mapping};
 pub use options::Options;
 pub use status::Status;
 pub use window::{potemkin_map_window, potemkin_unmap_window};

@@ -11,6 +11,30 @@
 //! - A VMM of rust-vmm's crates puts the [`FrontDevice`] on its buses (`vm_device::DeviceMmio`, `DevicePio`), and its memory in with
 //!   [`FrontDevice::map_guest_memory`]. The example `kvm_vmm` is one.
 //!
+//! A VMM with vCPU threads, and what it does for a device:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use potemkin_front_core::*;
+//! # use potemkin_pci::Width;
+//! # fn vmm(options: RemoteOptions, interrupts: Arc<dyn Interrupts>, bus: Arc<dyn Rehook>, memory: vm_memory::GuestMemoryMmap)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! let target = Target::Device("edu-0".to_owned());
+//! let function = BackgroundFunction::embed(options, target, interrupts)?;
+//! let device = function.device();
+//! device.map_guest_memory(&memory)?; // for the device's DMA
+//! device.hook(bus); // which ranges of addresses are the function's, from now on
+//!
+//! // On a vCPU's thread:
+//! device.config_write_blocking(4, &[7, 0]);
+//! let mut element = [0; 4];
+//! if !device.pio_read(0xc000, Width::B4, &mut element) {
+//!     // Another device's.
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Config reads are answered from the local image, volatile bits apart; a BAR access travels as (BAR, offset), never as a guest address.
 
 mod address;

@@ -1,4 +1,4 @@
-//! What the guest runs: 16-bit code, loaded at [`ENTRY`], which drives `edu` as a driver does.
+//! What the guest runs: 16-bit code, loaded at [`ENTRY`], which drives `edu`, or the ports of `order`, as a driver does.
 #![allow(unsafe_code, reason = "an assembler's symbols")]
 
 use std::arch::global_asm;
@@ -69,8 +69,12 @@ potemkin_guest:
     hlt
 
 2:  potemkin_tell found
+    pushl %eax
     movl %ebx, %eax
     potemkin_tell slot
+    popl %eax
+    cmpl $0x0d3e1234, %eax
+    je potemkin_order
 
     // How large is BAR 0?
     potemkin_select 0x10
@@ -146,6 +150,33 @@ potemkin_guest:
     rep outsb
     hlt
 
+    // `order`: BAR 1 is ports, of which the first is a FIFO of bytes. A text goes in by one instruction and comes out by another.
+potemkin_order:
+    potemkin_select 0x14
+    movl $0xc000, %eax
+    outl %eax, %dx
+    inl %dx, %eax
+    potemkin_tell ports
+    potemkin_select 4
+    inw %dx, %ax
+    orw $1, %ax                         // decode ports
+    outw %ax, %dx
+    movw $(0x1000 + potemkin_sent - potemkin_guest), %si
+    movw $(potemkin_sent_end - potemkin_sent), %cx
+    movw $0xc000, %dx
+    rep outsb                           // cx bytes from ds:si to port dx
+    movw $0, %ax
+    movw %ax, %es
+    movw $0x3000, %di
+    movw $(potemkin_sent_end - potemkin_sent), %cx
+    rep insb                            // cx bytes from port dx to es:di
+    potemkin_say back
+    movw $0x3000, %si
+    movw $(potemkin_sent_end - potemkin_sent), %cx
+    movw $0xe9, %dx
+    rep outsb
+    hlt
+
     .balign 4
 potemkin_bases:
     .long 0xe0000000, 0x00100000
@@ -171,6 +202,12 @@ potemkin_cause: .ascii "guest: interrupt status "
 potemkin_cause_end:
 potemkin_copy:  .ascii "guest: a copy came back "
 potemkin_copy_end:
+potemkin_ports: .ascii "guest: BAR 1 is at "
+potemkin_ports_end:
+potemkin_back:  .ascii "guest: the FIFO gave back "
+potemkin_back_end:
+potemkin_sent:  .ascii "what one REP OUTS had put into it.\n"
+potemkin_sent_end:
 potemkin_guest_end:
 
     .purgem potemkin_say

@@ -36,7 +36,8 @@ enum Next {
     Halted,
 }
 
-/// A port instruction, as `kvm_run` has it; `REP` may give several elements at once.
+/// A port instruction, as `kvm_run` has it. `REP INS` gives several elements at once; `REP OUTS` one an exit, as KVM's emulator does
+/// it (Linux, `arch/x86/kvm/emulate.c`: `em_out` passes a count of 1, `pio_in_emulated` reads ahead).
 #[derive(Debug, Clone, Copy)]
 struct PortAccess {
     input: bool,

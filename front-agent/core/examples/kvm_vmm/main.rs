@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The guest (`guest.rs`) is some 16-bit code: it finds the function, sizes and places its BAR, computes with its registers, has it
-//! copy memory by DMA, and writes what it saw to a console port, which goes to standard output.
+//! copy memory by DMA, and writes what it saw to a console port, which goes to standard output. With an `order` it fills and empties a FIFO
+//! behind a port, by a string instruction each.
 
 mod guest;
 mod machine;
@@ -20,7 +21,7 @@ use potemkin_transport::TlsMaterial;
 
 use machine::Machine;
 
-/// A small VMM on KVM, with a guest that drives a remote `edu` device.
+/// A small VMM on KVM, with a guest that drives a remote `edu` or `order` device.
 #[derive(Debug, Parser)]
 #[command(
     name = "kvm_vmm",
