@@ -47,6 +47,34 @@ fn a_reset_of_the_secondary_bus_resets_the_device() {
 }
 
 #[test]
+fn a_function_level_reset_resets_the_device_and_it_works_again() {
+    on_both_transports(|kind| {
+        let stack = Stack::start(ROLE, &StackOptions::on(kind).with_order(64)).unwrap();
+        let socket = stack.attach_device("vm", Stack::ORDER).socket;
+        let folder = tempfile::tempdir().unwrap();
+        let program = compile("order_user", folder.path()).unwrap();
+        let script = "f=0000:01:00.0; d=/sys/bus/pci/devices/$f; \
+                      order_user $f use && echo flr >$d/reset_method && \
+                      for round in 1 2 3; do \
+                      echo 1 >$d/reset && order_user $f fresh && order_user $f use || exit 1; done";
+        let guest = Guest::new(&Vmm::from_env(), script)
+            .file("/bin/order_user", &program)
+            .machine(|machine| {
+                machine
+                    .root_port("rp0", 1)
+                    .vfio_user_on("rp0", "remote", &socket)
+            });
+
+        let report = guest.run(LIMIT).unwrap();
+
+        assert_eq!(report.status, 0, "{kind}: {}", report.console);
+        let passed = lines(&report.console, "PASS");
+        assert_eq!(passed[..1], ["PASS use"]);
+        assert_eq!(passed[1..], ["PASS fresh", "PASS use"].repeat(3));
+    });
+}
+
+#[test]
 fn a_guest_that_reboots_finds_the_device_as_at_power_on() {
     on_both_transports(|kind| {
         let stack = Stack::start(ROLE, &StackOptions::on(kind)).unwrap();

@@ -9,6 +9,9 @@ pub const NON_POSTED_WINDOW: u64 = 1_024;
 
 /// Total cost that a session's agent reserves for DMA writes, in credits.
 pub const DMA_WRITE_WINDOW: u64 = 8_192;
+/// What the agent adds to that, in credits, while an access waits for its completion: the VMM may carry out no DMA before it has that, and
+/// the completion comes behind DMA writes.
+pub const DMA_WRITE_LENT_MAX: u64 = 32 * DMA_WRITE_WINDOW;
 /// Total cost of the DMA reads that may be unanswered, in credits: the host has reserved the room for the answers.
 pub const DMA_READ_WINDOW: u64 = 8_192;
 /// Message-signalled interrupts that may be unacknowledged. Past it they coalesce at the host.
@@ -55,6 +58,8 @@ pub struct Grant {
     window: u64,
     received: u64,
     freed: u64,
+    /// The limit that was lent, as a total.
+    lent: u64,
 }
 
 impl Grant {
@@ -64,12 +69,19 @@ impl Grant {
             window,
             received: 0,
             freed: 0,
+            lent: 0,
         }
     }
 
     /// The limit to tell the sender.
-    pub const fn limit(&self) -> u64 {
-        self.freed + self.window
+    pub fn limit(&self) -> u64 {
+        self.lent.max(self.freed + self.window)
+    }
+
+    /// Gives the sender as much room again as is taken, at most `max`. It is paid back as what is taken is freed.
+    pub fn lend(&mut self, max: u64) {
+        let taken = self.received - self.freed;
+        self.lent = self.limit().max(self.freed + self.window + taken.min(max));
     }
 
     /// Counts an item that came; `Err` has the total used when the sender had no credit for it.
@@ -112,5 +124,21 @@ mod tests {
         allowance.raise(1);
         assert!(allowance.take(1));
         assert!(!allowance.take(1));
+    }
+
+    #[test]
+    fn what_was_lent_is_paid_back_by_what_is_freed() {
+        let mut grant = Grant::new(4);
+        assert_eq!(grant.receive(4), Ok(()));
+        assert_eq!(grant.receive(1), Err(5));
+        grant.lend(2);
+        assert_eq!(grant.limit(), 6);
+        assert_eq!(grant.receive(2), Ok(()));
+        grant.lend(2);
+        assert_eq!(grant.limit(), 6, "no more than that");
+        grant.free(2);
+        assert_eq!(grant.limit(), 6);
+        grant.free(4);
+        assert_eq!(grant.limit(), 10);
     }
 }

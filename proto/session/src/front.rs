@@ -429,6 +429,7 @@ impl Front {
             sequence,
             answer_bytes,
         });
+        self.dma.lend();
         self.push = true;
         sequence
     }
@@ -485,6 +486,9 @@ impl Front {
                     self.next_reverse,
                 )?;
                 let counts = self.take_batch(batch)?;
+                if !self.outstanding.is_empty() {
+                    self.dma.lend();
+                }
                 check_counts(&frame.header, &counts)?;
                 // An acknowledgement takes effect after the body that it came with.
                 self.take_header(&frame.header)

@@ -1,6 +1,7 @@
 //! `edu`'s DMA and interrupts.
 
 use potemkin_e2e::{Stack, StackOptions};
+use potemkin_service::admin::DeviceState;
 use potemkin_testkit::{
     Vmm,
     qemu::{
@@ -10,7 +11,7 @@ use potemkin_testkit::{
 };
 use potemkin_transport::TransportKind::{Grpc, Quic};
 
-use crate::{ROLE, await_u32, enabled, machine};
+use crate::{ROLE, await_u32, both_enabled, enabled, machine, start_with_order};
 
 /// Guest memory that the tests use; `edu` reaches the first 256 MiB.
 const RAM: u64 = 0x10_0000;
@@ -90,6 +91,79 @@ fn dma_reaches_memory_that_has_no_descriptor() {
         await_u32(qtest, 0x20_0000, 0x4321);
 
         assert_eq!(qtest.read(RAM + 0x4000, 4_096).unwrap(), data, "{kind}");
+    }
+}
+
+/// Blocks of a page that the messenger writes.
+const BLOCKS: u64 = 1024;
+const BLOCK_BYTES: u64 = 4_096;
+
+#[test]
+fn reads_are_answered_while_dma_goes_on_and_neither_stalls() {
+    for kind in [Quic, Grpc] {
+        for machine in [
+            Machine::qtest(&Vmm::from_env()),
+            Machine::qtest(&Vmm::from_env()).anonymous_memory(),
+        ] {
+            let (stack, mut vm) = start_with_order(kind, 64, machine);
+            let [_, order] = both_enabled(&mut vm);
+            start_messenger(&order, vm.qtest());
+            let mut ticket = 0;
+            // The device answers each read behind the blocks that it has sent until then, more than the agent has room for. QEMU takes
+            // no message while a read waits.
+            let written = loop {
+                ticket += 1;
+                let answer = order.read(vm.qtest(), 0, 0x18, 4).unwrap();
+                let status = stack.status("order");
+                assert_eq!(answer, ticket, "{kind}: {status:?}");
+                let written = status.counters.dma_bytes_written;
+                if written == BLOCKS * BLOCK_BYTES || ticket == 100_000 {
+                    break written;
+                }
+            };
+
+            assert_eq!(written, BLOCKS * BLOCK_BYTES, "{kind}: it stands still");
+            let last = RAM + (BLOCKS - 1) * BLOCK_BYTES;
+            assert_eq!(vm.qtest().readq(last).unwrap(), BLOCKS - 1, "{kind}");
+            let status = stack.status("order");
+            assert_eq!(status.state, DeviceState::Live, "{kind}");
+            assert_eq!(status.counters.dma_refused, 0, "{kind}");
+        }
+    }
+}
+
+/// As many slots as rounds, so that no block is waited for.
+fn start_messenger(order: &Function, qtest: &mut Qtest) {
+    for (register, width, value) in [
+        (0x100, 8, RAM),
+        (0x108, 4, BLOCK_BYTES),
+        (0x10c, 4, BLOCKS),
+        (0x110, 4, BLOCK_BYTES),
+        (0x114, 4, 1),
+        (0x118, 8, BLOCKS),
+        (0x130, 4, 1),
+    ] {
+        order.write(qtest, 0, register, width, value).unwrap();
+    }
+}
+
+#[test]
+fn a_guest_that_polls_sees_dma_from_memory_without_a_descriptor_end() {
+    for kind in [Quic, Grpc] {
+        let machine = Machine::qtest(&Vmm::from_env()).anonymous_memory();
+        let (stack, mut vm) = start_with_order(kind, 64, machine);
+        let edu = enabled(&mut vm);
+        let qtest = vm.qtest();
+        for round in 1..50_u32 {
+            qtest.writel(RAM, round).unwrap();
+            start_dma(&edu, qtest, [RAM, BUFFER, 4, 1]);
+            // The transfer has ended when the device has the data: it is read by message while reads of this register come and go.
+            await_dma(&edu, qtest);
+            start_dma(&edu, qtest, [BUFFER, RAM + 0x1000, 4, 3]);
+            await_u32(qtest, RAM + 0x1000, round);
+        }
+        assert_eq!(stack.status("vm").state, DeviceState::Live, "{kind}");
+        assert_eq!(stack.status("vm").counters.dma_refused, 0, "{kind}");
     }
 }
 

@@ -5,6 +5,7 @@
 mod bars;
 mod dma;
 mod msix;
+mod ports;
 mod registers;
 mod reset;
 mod rounds;

@@ -2,7 +2,7 @@
 
 use crate::{
     access::{DmaError, ReverseItem},
-    credit::{DMA_READ_WINDOW, DMA_WRITE_WINDOW, Grant, MESSAGE_WINDOW, cost},
+    credit::{DMA_READ_WINDOW, DMA_WRITE_LENT_MAX, DMA_WRITE_WINDOW, Grant, MESSAGE_WINDOW, cost},
     violation::Violation,
 };
 
@@ -51,6 +51,11 @@ impl Dma {
             interrupts: 0,
             acknowledge: false,
         }
+    }
+
+    /// An access waits for its completion, which must not wait behind DMA writes that have no room here.
+    pub(super) fn lend(&mut self) {
+        self.writes.lend(DMA_WRITE_LENT_MAX);
     }
 
     /// The host may wait for an acknowledgement, or for credit.
