@@ -101,6 +101,20 @@ pub enum ForwardItem {
     Event(ForwardEvent),
 }
 
+impl ForwardItem {
+    /// The DMA generation that begins with it.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Event(
+                ForwardEvent::Reset { generation }
+                | ForwardEvent::BusMasterOff { generation }
+                | ForwardEvent::Unmapped { generation },
+            ) => Some(*generation),
+            _ => None,
+        }
+    }
+}
+
 /// What the agent tells the host in order with the accesses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForwardEvent {
@@ -211,4 +225,16 @@ pub enum ReverseItem {
     },
     /// The level of INTx.
     Intx(bool),
+}
+
+impl ReverseItem {
+    /// The DMA generation in which it began, if it has one.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::DmaWrite { generation, .. }
+            | Self::DmaRead { generation, .. }
+            | Self::Msi { generation, .. } => Some(*generation),
+            Self::Completion { .. } | Self::Intx(_) => None,
+        }
+    }
 }

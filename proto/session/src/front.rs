@@ -188,7 +188,9 @@ impl Front {
     /// The function is reset, in order with the accesses: everything before is of an older DMA generation. Taken at once, always:
     /// without credit it goes before whatever is taken next, and several that wait are one. Gives the new DMA generation.
     pub fn reset(&mut self, now: Instant) -> u64 {
-        self.dma.generation += 1;
+        self.begin_generation();
+        self.events
+            .retain(|event| !matches!(event, FrontEvent::Intx(_)));
         self.due.reset = self.accepts();
         self.resetting = self.accepts().then_some(u64::MAX);
         self.append_due(now);
@@ -197,7 +199,10 @@ impl Front {
 
     /// What was under way is void from here on; the host is told in order with the accesses. Gives the new DMA generation.
     pub fn revoke(&mut self, now: Instant, why: Revocation) -> u64 {
-        self.dma.generation += 1;
+        match why {
+            Revocation::BusMasterOff => self.begin_generation(),
+            Revocation::Unmapped => self.dma.generation += 1,
+        }
         if self.accepts() {
             match why {
                 Revocation::BusMasterOff => self.due.bus_master_off = true,
@@ -210,13 +215,16 @@ impl Front {
         self.dma.generation
     }
 
-    /// The oldest DMA write is done with: its room is free, and the device is told when it failed.
+    /// The oldest DMA write is done with: its room is free, and the device is told when it failed. It is not told of one that a reset, or bus
+    /// mastering turned off, made void since: it hears of that instead.
     pub fn dma_written(&mut self, write: &DmaWrite, outcome: Result<(), DmaError>) {
         if !self.accepts() {
             return;
         }
         self.dma.writes.free(cost(write.data.len()));
-        if let Err(error) = outcome {
+        if let Err(error) = outcome
+            && write.generation >= self.dma.floor
+        {
             self.due.failed_write.get_or_insert((write.sequence, error));
         }
     }
@@ -324,6 +332,13 @@ impl Front {
     /// What happened, in order.
     pub fn poll_event(&mut self) -> Option<FrontEvent> {
         self.events.pop_front()
+    }
+
+    /// What began before is void.
+    fn begin_generation(&mut self) {
+        self.dma.generation += 1;
+        self.dma.floor = self.dma.generation;
+        self.due.failed_write = None;
     }
 
     fn accepts(&self) -> bool {
@@ -486,7 +501,7 @@ impl Front {
                     self.next_reverse,
                 )?;
                 let counts = self.take_batch(batch)?;
-                if !self.outstanding.is_empty() {
+                if !self.flights.is_empty() {
                     self.dma.lend();
                 }
                 check_counts(&frame.header, &counts)?;
@@ -620,9 +635,8 @@ impl Front {
             .is_some_and(|reset| reset <= self.acknowledged)
         {
             self.resetting = None;
-            if self.intx {
-                self.events.push_back(FrontEvent::Intx(true));
-            }
+            // Whatever was shown of the time before.
+            self.events.push_back(FrontEvent::Intx(self.intx));
         }
         while self
             .flights

@@ -83,10 +83,14 @@ pub struct Host {
     /// What [`Host::next_work`] gave out.
     current: Option<Current>,
     generations: Generations,
+    /// The newest generation that came, not taken yet perhaps.
+    generation_received: u64,
     outbound: Outbound,
     reads: Reads,
     posted: Grant,
     non_posted: Grant,
+    /// What the answers cost that wait for their turn, oldest first. They hold on to their credit, or the agent could pile them up.
+    unanswered: VecDeque<u64>,
     batch: BatchWriter,
     batch_first: u64,
     outgoing: VecDeque<Bytes>,
@@ -177,10 +181,12 @@ impl Host {
             queue: VecDeque::new(),
             current: None,
             generations: Generations::default(),
+            generation_received: 0,
             outbound: Outbound::new(opening.open.dma_write_limit),
             reads: Reads::default(),
             posted: Grant::new(POSTED_WINDOW),
             non_posted: Grant::new(NON_POSTED_WINDOW),
+            unanswered: VecDeque::new(),
             batch: BatchWriter::default(),
             batch_first: 1,
             outgoing: VecDeque::from([frame.encode()]),
@@ -318,14 +324,14 @@ impl Host {
         if self.is_closed() {
             return;
         }
-        let items = self.reads.ask(generation, address, length, tag);
+        let pieces = self.reads.ask(generation, address, length, tag);
         if generation < self.generations.floor {
-            let ids: Vec<_> = items.iter().filter_map(read_id).collect();
+            let ids: Vec<_> = pieces.iter().map(|piece| piece.id).collect();
             self.reads.dropped(&ids);
             return;
         }
-        for item in items {
-            self.outbound.push(self.applied, item);
+        for piece in pieces {
+            self.outbound.dma_read(piece);
         }
     }
 
@@ -362,7 +368,6 @@ impl Host {
                 self.applied += 1;
             }
             (operation, false) => {
-                self.non_posted.free(cost(access.bytes()));
                 let answer: &[u8] = match (operation, status) {
                     (Operation::Read, Status::Ok) => {
                         assert_eq!(data.len(), access.bytes(), "a read is answered in full");
@@ -370,7 +375,7 @@ impl Host {
                     }
                     _ => &[],
                 };
-                self.answer(status, answer);
+                self.answer(status, answer, cost(access.bytes()));
             }
         }
     }
@@ -397,13 +402,15 @@ impl Host {
     }
 
     /// Answers the access after the last one that was applied, which makes it applied.
-    fn answer(&mut self, status: Status, data: &[u8]) {
+    fn answer(&mut self, status: Status, data: &[u8], cost: u64) {
         let sequence = self.applied + 1;
         // Most answers have nothing before them. The frame that has no room for one must not acknowledge it either.
-        if self.outbound.is_empty() {
+        if self.outbound.is_clear() {
             self.make_room(data.len());
             self.batch.completion(sequence, status, data);
+            self.non_posted.free(cost);
         } else {
+            self.unanswered.push_back(cost);
             let item = ReverseItem::Completion {
                 sequence,
                 status,
@@ -431,8 +438,13 @@ impl Host {
             let Some(item) = self.outbound.take(sequence) else {
                 return;
             };
-            if let ReverseItem::DmaRead { id, length, .. } = &item {
-                self.reads.sent(*id, *length);
+            match &item {
+                ReverseItem::DmaRead { id, length, .. } => self.reads.sent(*id, *length),
+                ReverseItem::Completion { .. } => {
+                    let cost = self.unanswered.pop_front();
+                    self.non_posted.free(cost.unwrap_or_default());
+                }
+                _ => {}
             }
             self.batch.reverse(&item);
         }
@@ -534,6 +546,7 @@ impl Host {
             next_forward,
             reads,
             outbound,
+            generation_received,
             ..
         } = self;
         read_forward(batch, |item| {
@@ -543,6 +556,15 @@ impl Host {
                 queue.push_back(item);
                 *next_forward += 1;
                 return Ok(());
+            }
+            if let Some(generation) = item.generation() {
+                if generation <= *generation_received {
+                    return Err(Violation::Generation {
+                        found: generation,
+                        newest: *generation_received,
+                    });
+                }
+                *generation_received = generation;
             }
             let (class, grant, cost) = match &item {
                 ForwardItem::Access(access) if !access.is_posted() => {
@@ -559,12 +581,5 @@ impl Host {
             *next_forward += 1;
             Ok(())
         })
-    }
-}
-
-fn read_id(item: &ReverseItem) -> Option<u64> {
-    match item {
-        ReverseItem::DmaRead { id, .. } => Some(*id),
-        _ => None,
     }
 }

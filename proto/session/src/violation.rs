@@ -82,6 +82,14 @@ pub enum Violation {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A DMA generation that does not grow (forward), or that the agent has not begun (reverse).
+    #[error("DMA generation {found}: the newest is {newest}")]
+    Generation {
+        /// What came.
+        found: u64,
+        /// The newest one until then.
+        newest: u64,
+    },
     /// The session was opened with versions that this side does not speak.
     #[error("open.version_min..version_max: {min}..{max}; this side speaks {ours}")]
     Version {

@@ -31,6 +31,8 @@ impl Due {
 #[derive(Debug)]
 pub(super) struct Dma {
     pub(super) generation: u64,
+    /// What began in an older generation is void everywhere, and its failure no news.
+    pub(super) floor: u64,
     pub(super) writes: Grant,
     pub(super) told_limit: u64,
     /// Reads that are not answered.
@@ -45,6 +47,7 @@ impl Dma {
     pub(super) fn new() -> Self {
         Self {
             generation: 0,
+            floor: 0,
             writes: Grant::new(DMA_WRITE_WINDOW),
             told_limit: DMA_WRITE_WINDOW,
             reads: Grant::new(DMA_READ_WINDOW),
@@ -53,7 +56,7 @@ impl Dma {
         }
     }
 
-    /// An access waits for its completion, which must not wait behind DMA writes that have no room here.
+    /// Something waits to be acknowledged, which must not wait behind DMA writes that have no room here.
     pub(super) fn lend(&mut self) {
         self.writes.lend(DMA_WRITE_LENT_MAX);
     }
@@ -72,6 +75,10 @@ impl Dma {
 
     /// Checks what came against its bounds.
     pub(super) fn receive(&mut self, item: &ReverseItem) -> Result<(), Violation> {
+        if let Some(found) = item.generation().filter(|found| *found > self.generation) {
+            let newest = self.generation;
+            return Err(Violation::Generation { found, newest });
+        }
         let (class, grant, cost) = match item {
             ReverseItem::Completion { .. } => return Ok(()),
             ReverseItem::DmaWrite { data, .. } => ("dma_write", &mut self.writes, cost(data.len())),

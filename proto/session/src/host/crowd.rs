@@ -1,4 +1,5 @@
-//! Interrupts for which there is no room: each vector fires once, at the last place in the order where it was raised.
+//! Interrupts for which there is no room: each vector fires once, at the last place in the order where it was raised, and INTx gets its last
+//! level, at the last place where it was set.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,15 @@ pub(super) struct Crowds {
     waiting: BTreeMap<(Place, Vector), u64>,
     /// Where each vector is.
     places: BTreeMap<Vector, Place>,
+    /// The level of INTx, and where.
+    intx: Option<(Place, bool)>,
+}
+
+/// What waits in a crowd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Vector { vector: Vector, generation: u64 },
+    Intx(bool),
 }
 
 impl Crowds {
@@ -32,21 +42,30 @@ impl Crowds {
         self.waiting.insert((place, vector), newest);
     }
 
-    /// One of those that wait here, with its generation.
-    pub(super) fn take(&mut self, place: Place) -> Option<(Vector, u64)> {
-        let first = (place, Vector::Msi(0));
-        let (&key, _) = self.waiting.range(first..).next()?;
-        if key.0 != place {
-            return None;
+    /// INTx gets this level here, and none before.
+    pub(super) fn set_intx(&mut self, place: Place, level: bool) {
+        self.intx = Some((place, level));
+    }
+
+    /// One of those that wait here.
+    pub(super) fn take(&mut self, place: Place) -> Option<Signal> {
+        if let Some(key) = self.first(place) {
+            let (_, vector) = key;
+            self.places.remove(&vector);
+            let generation = self.waiting.remove(&key)?;
+            return Some(Signal::Vector { vector, generation });
         }
-        self.places.remove(&key.1);
-        Some((key.1, self.waiting.remove(&key)?))
+        let (_, level) = self.intx.take_if(|(at, _)| *at == place)?;
+        Some(Signal::Intx(level))
     }
 
     pub(super) fn is_empty(&self, place: Place) -> bool {
-        let first = (place, Vector::Msi(0));
-        let next = self.waiting.range(first..).next();
-        next.is_none_or(|(key, _)| key.0 != place)
+        self.first(place).is_none() && self.intx.is_none_or(|(at, _)| at != place)
+    }
+
+    fn first(&self, place: Place) -> Option<(Place, Vector)> {
+        let (&key, _) = self.waiting.range((place, Vector::Msi(0))..).next()?;
+        (key.0 == place).then_some(key)
     }
 
     /// Forgets what is older.
@@ -66,18 +85,36 @@ impl Crowds {
 mod tests {
     use super::*;
 
+    fn msi(vector: u16, generation: u64) -> Option<Signal> {
+        let vector = Vector::Msi(vector);
+        Some(Signal::Vector { vector, generation })
+    }
+
     #[test]
     fn a_vector_raised_again_moves_behind() {
         let mut crowds = Crowds::default();
         let (first, second) = (crowds.place(), crowds.place());
-        crowds.raise(first, Vector::Msix(1), 3);
-        crowds.raise(first, Vector::Msix(2), 3);
-        crowds.raise(second, Vector::Msix(1), 4);
+        crowds.raise(first, Vector::Msi(1), 3);
+        crowds.raise(first, Vector::Msi(2), 3);
+        crowds.raise(second, Vector::Msi(1), 4);
 
-        assert_eq!(crowds.take(first), Some((Vector::Msix(2), 3)));
+        assert_eq!(crowds.take(first), msi(2, 3));
         assert_eq!(crowds.take(first), None);
         assert!(crowds.is_empty(first) && !crowds.is_empty(second));
-        assert_eq!(crowds.take(second), Some((Vector::Msix(1), 4)));
+        assert_eq!(crowds.take(second), msi(1, 4));
+    }
+
+    #[test]
+    fn a_level_set_again_moves_behind() {
+        let mut crowds = Crowds::default();
+        let (first, second) = (crowds.place(), crowds.place());
+        crowds.set_intx(first, true);
+        crowds.set_intx(second, false);
+
+        assert!(crowds.is_empty(first) && !crowds.is_empty(second));
+        assert_eq!(crowds.take(first), None);
+        assert_eq!(crowds.take(second), Some(Signal::Intx(false)));
+        assert!(crowds.is_empty(second));
     }
 
     #[test]
@@ -89,7 +126,7 @@ mod tests {
 
         crowds.raise_floor(4);
 
-        assert_eq!(crowds.take(place), Some((Vector::Msi(2), 4)));
+        assert_eq!(crowds.take(place), msi(2, 4));
         assert!(crowds.is_empty(place));
     }
 }

@@ -3,6 +3,9 @@
 //! Nothing overtakes: what has no room yet holds up all that was queued behind it, answers too, because a guest that was told
 //! "done" must find the data, and acknowledgements, because they are answers to posted writes. How long that may take is bounded by what a
 //! device may have waiting ([`Outbound::backlog`]).
+//!
+//! Only DMA reads for which there is no room hold up nothing but later DMA reads: a read changes nothing that the guest could see too early
+//! (PCI lets everything pass a non-posted request; PCI Express 4.0 section 2.4.1). They overtake nothing either.
 
 use std::collections::VecDeque;
 
@@ -10,7 +13,8 @@ use bytes::Bytes;
 
 use super::{
     ITEM_BYTES,
-    crowd::{Crowds, Place},
+    crowd::{Crowds, Place, Signal},
+    reads::Piece,
 };
 use crate::{
     access::{MAX_DMA_BYTES, ReverseItem, Vector},
@@ -20,8 +24,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Outbound {
     waiting: VecDeque<Waiting>,
+    /// How many have left `waiting` so far.
+    left: u64,
     /// Bytes of the DMA writes among them.
     waiting_bytes: usize,
+    /// DMA reads that are not sent.
+    reads: VecDeque<WaitingRead>,
     dma_write: Allowance,
     /// Cost of the DMA reads that are sent and not answered.
     reading: u64,
@@ -30,7 +38,8 @@ pub(super) struct Outbound {
     /// Sequence numbers of the interrupts that the agent has not acknowledged.
     unacknowledged: VecDeque<u64>,
     crowds: Crowds,
-    intx: Intx,
+    /// The level of INTx after all that is queued.
+    intx: bool,
     /// Older DMA and interrupts are not sent.
     floor: u64,
 }
@@ -43,18 +52,19 @@ struct Waiting {
 }
 
 #[derive(Debug)]
-enum What {
-    Item(ReverseItem),
-    /// Interrupts for which there was no room, and the level of INTx if that changed.
-    Crowd(Place),
+struct WaitingRead {
+    /// How many have to leave `waiting` before it: what was queued earlier.
+    behind: u64,
+    piece: Piece,
 }
 
-#[derive(Debug, Default)]
-struct Intx {
-    /// As the device has it.
-    level: bool,
-    /// As it is after all that is queued.
-    queued: bool,
+#[derive(Debug)]
+enum What {
+    Item(ReverseItem),
+    /// Interrupts for which there was no room.
+    Crowd(Place),
+    /// It is void.
+    Nothing,
 }
 
 impl Outbound {
@@ -63,25 +73,27 @@ impl Outbound {
         dma_write.raise(dma_write_limit);
         Self {
             waiting: VecDeque::new(),
+            left: 0,
             waiting_bytes: 0,
+            reads: VecDeque::new(),
             dma_write,
             reading: 0,
             waiting_interrupts: 0,
             unacknowledged: VecDeque::new(),
             crowds: Crowds::default(),
-            intx: Intx::default(),
+            intx: false,
             floor: 0,
         }
     }
 
-    /// Nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Nothing waits that an answer would have to wait for.
+    pub(super) fn is_clear(&self) -> bool {
+        self.waiting.is_empty() && !self.read_may_go()
     }
 
     /// What waits to be sent, in bytes: the data of DMA writes, and [`ITEM_BYTES`] for each item.
     pub(super) fn backlog(&self) -> usize {
-        self.waiting_bytes + ITEM_BYTES * self.waiting.len()
+        self.waiting_bytes + ITEM_BYTES * (self.waiting.len() + self.reads.len())
     }
 
     /// How many forward items may be acknowledged, of `applied`: what they caused goes before that.
@@ -111,10 +123,16 @@ impl Outbound {
         self.reading -= cost(length);
     }
 
-    /// Queues an answer or a DMA read. `applied`: forward items done before; so for all that is queued.
+    /// Queues an answer. `applied`: forward items done before; so for all that is queued.
     pub(super) fn push(&mut self, applied: u64, item: ReverseItem) {
         let what = What::Item(item);
         self.waiting.push_back(Waiting { applied, what });
+    }
+
+    /// Queues a piece of a DMA read.
+    pub(super) fn dma_read(&mut self, piece: Piece) {
+        let behind = self.left + self.waiting.len() as u64;
+        self.reads.push_back(WaitingRead { behind, piece });
     }
 
     /// Splits a DMA write into items.
@@ -154,11 +172,13 @@ impl Outbound {
     }
 
     pub(super) fn set_intx(&mut self, applied: u64, level: bool) {
-        self.intx.level = level;
-        if self.intx.queued == level || self.crowded(applied).is_some() {
+        if self.intx == level {
             return;
         }
-        self.intx.queued = level;
+        self.intx = level;
+        if let Some(place) = self.crowded(applied) {
+            return self.crowds.set_intx(place, level);
+        }
         self.waiting_interrupts += 1;
         self.push(applied, ReverseItem::Intx(level));
     }
@@ -183,70 +203,87 @@ impl Outbound {
     pub(super) fn raise_floor(&mut self, floor: u64) -> Vec<u64> {
         self.floor = floor;
         self.crowds.raise_floor(floor);
-        let mut reads = Vec::new();
         let mut bytes = 0;
         let mut interrupts = 0;
-        self.waiting.retain(|waiting| match &waiting.what {
-            What::Item(ReverseItem::DmaWrite {
-                generation, data, ..
-            }) if *generation < floor => {
-                bytes += data.len();
-                false
+        // None leaves its place, so that what counts the places stays right.
+        for waiting in &mut self.waiting {
+            match &waiting.what {
+                What::Item(ReverseItem::DmaWrite {
+                    generation, data, ..
+                }) if *generation < floor => bytes += data.len(),
+                What::Item(ReverseItem::Msi { generation, .. }) if *generation < floor => {
+                    interrupts += 1;
+                }
+                _ => continue,
             }
-            What::Item(ReverseItem::DmaRead { generation, id, .. }) if *generation < floor => {
-                reads.push(*id);
-                false
-            }
-            What::Item(ReverseItem::Msi { generation, .. }) if *generation < floor => {
-                interrupts += 1;
-                false
-            }
-            _ => true,
-        });
+            waiting.what = What::Nothing;
+        }
         self.waiting_bytes -= bytes;
         self.waiting_interrupts -= interrupts;
-        reads
+        let void = |read: &WaitingRead| read.piece.generation < floor;
+        let ids = self.reads.iter().filter(|read| void(read));
+        let ids = ids.map(|read| read.piece.id).collect();
+        self.reads.retain(|read| !void(read));
+        ids
     }
 
     /// Whether an item may go, and how much data it holds: then it is to be taken by [`Outbound::take`].
     pub(super) fn ready(&mut self) -> Option<usize> {
-        loop {
-            let room = self.unacknowledged.len() < MESSAGE_WINDOW as usize;
-            let item = match &self.waiting.front()?.what {
-                What::Crowd(place) if self.is_over(*place) => {
-                    self.waiting.pop_front();
-                    continue;
-                }
-                What::Crowd(_) => return room.then_some(0),
-                What::Item(item) => item,
+        self.skip_void();
+        if self.read_may_go() {
+            return Some(0);
+        }
+        let room = self.unacknowledged.len() < MESSAGE_WINDOW as usize;
+        let (may_go, data) = match &self.waiting.front()?.what {
+            What::Item(ReverseItem::Completion { data, .. }) => (true, data.len()),
+            What::Item(ReverseItem::DmaWrite { data, .. }) => {
+                (self.dma_write.fits(cost(data.len())), data.len())
+            }
+            What::Crowd(_) | What::Item(_) => (room, 0),
+            What::Nothing => (false, 0),
+        };
+        may_go.then_some(data)
+    }
+
+    /// Whether the oldest DMA read may go: all that was queued before has gone, and there is room for the answer.
+    fn read_may_go(&self) -> bool {
+        self.reads.front().is_some_and(|read| {
+            read.behind <= self.left && self.reading + cost(read.piece.length) <= DMA_READ_WINDOW
+        })
+    }
+
+    fn skip_void(&mut self) {
+        while let Some(oldest) = self.waiting.front() {
+            let over = match oldest.what {
+                What::Crowd(place) => self.crowds.is_empty(place),
+                What::Nothing => true,
+                What::Item(_) => false,
             };
-            let (may_go, data) = match item {
-                ReverseItem::Completion { data, .. } => (true, data.len()),
-                ReverseItem::DmaWrite { data, .. } => {
-                    (self.dma_write.fits(cost(data.len())), data.len())
-                }
-                ReverseItem::DmaRead { length, .. } => {
-                    (self.reading + cost(*length) <= DMA_READ_WINDOW, 0)
-                }
-                ReverseItem::Msi { .. } | ReverseItem::Intx(_) => (room, 0),
-            };
-            return may_go.then_some(data);
+            if !over {
+                return;
+            }
+            self.leave();
         }
     }
 
-    /// All of a crowd has gone.
-    fn is_over(&self, place: Place) -> bool {
-        self.crowds.is_empty(place) && self.intx.queued == self.intx.level
+    fn leave(&mut self) -> Option<What> {
+        self.left += 1;
+        Some(self.waiting.pop_front()?.what)
     }
 
     /// The item that [`Outbound::ready`] spoke of, which gets this sequence number.
     pub(super) fn take(&mut self, sequence: u64) -> Option<ReverseItem> {
+        if self.read_may_go() {
+            let read = self.reads.pop_front()?;
+            self.reading += cost(read.piece.length);
+            return Some(read.piece.into());
+        }
         let item = match &self.waiting.front()?.what {
-            What::Crowd(place) => {
-                let place = *place;
-                self.take_crowded(place)
-            }
-            What::Item(_) => self.take_item()?,
+            What::Crowd(place) => match self.crowds.take(*place)? {
+                Signal::Vector { vector, generation } => ReverseItem::Msi { generation, vector },
+                Signal::Intx(level) => ReverseItem::Intx(level),
+            },
+            _ => self.take_item()?,
         };
         if let ReverseItem::Msi { .. } | ReverseItem::Intx(_) = item {
             self.unacknowledged.push_back(sequence);
@@ -254,18 +291,8 @@ impl Outbound {
         Some(item)
     }
 
-    fn take_crowded(&mut self, place: Place) -> ReverseItem {
-        match self.crowds.take(place) {
-            Some((vector, generation)) => ReverseItem::Msi { generation, vector },
-            None => {
-                self.intx.queued = self.intx.level;
-                ReverseItem::Intx(self.intx.level)
-            }
-        }
-    }
-
     fn take_item(&mut self) -> Option<ReverseItem> {
-        let What::Item(item) = self.waiting.pop_front()?.what else {
+        let What::Item(item) = self.leave()? else {
             return None;
         };
         match &item {
@@ -274,9 +301,8 @@ impl Outbound {
                 let taken = self.dma_write.take(cost(data.len()));
                 debug_assert!(taken, "it was ready");
             }
-            ReverseItem::DmaRead { length, .. } => self.reading += cost(*length),
             ReverseItem::Msi { .. } | ReverseItem::Intx(_) => self.waiting_interrupts -= 1,
-            ReverseItem::Completion { .. } => {}
+            ReverseItem::DmaRead { .. } | ReverseItem::Completion { .. } => {}
         }
         Some(item)
     }

@@ -32,6 +32,26 @@ struct Request {
     error: Option<DmaError>,
 }
 
+/// A part of a request that is one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) generation: u64,
+    pub(super) id: u64,
+    pub(super) address: u64,
+    pub(super) length: usize,
+}
+
+impl From<Piece> for ReverseItem {
+    fn from(piece: Piece) -> Self {
+        Self::DmaRead {
+            generation: piece.generation,
+            id: piece.id,
+            address: piece.address,
+            length: piece.length,
+        }
+    }
+}
+
 /// A request that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finished {
@@ -45,17 +65,17 @@ impl Reads {
         self.reserved + ITEM_BYTES * self.requests.len()
     }
 
-    /// The items of a request.
+    /// The pieces of a request.
     pub(super) fn ask(
         &mut self,
         generation: u64,
         address: u64,
         length: usize,
         tag: u64,
-    ) -> Vec<ReverseItem> {
-        let mut items = Vec::with_capacity(length.div_ceil(MAX_DMA_BYTES));
+    ) -> Vec<Piece> {
+        let mut pieces = Vec::with_capacity(length.div_ceil(MAX_DMA_BYTES));
         for start in (0..length).step_by(MAX_DMA_BYTES) {
-            items.push(ReverseItem::DmaRead {
+            pieces.push(Piece {
                 generation,
                 id: self.next_id,
                 address: address.wrapping_add(start as u64),
@@ -68,11 +88,11 @@ impl Reads {
             tag: Some(tag),
             last_id: self.next_id.wrapping_sub(1),
             length,
-            pieces_left: items.len(),
+            pieces_left: pieces.len(),
             buffer: BytesMut::new(),
             error: None,
         });
-        items
+        pieces
     }
 
     /// This piece is on its way.

@@ -1,11 +1,13 @@
 //! What a device starts is bounded at the host, whatever the agent does.
 
 use bytes::Bytes;
+use potemkin_proto::v1::{CloseCode, Frame};
+use prost::Message as _;
 
-use super::pair::Pair;
+use super::pair::{Pair, at};
 use crate::{
-    access::Vector,
-    credit::MESSAGE_WINDOW,
+    access::{Extent, Vector},
+    credit::{DMA_WRITE_WINDOW, MESSAGE_WINDOW, NON_POSTED_WINDOW},
     front::{FrontEvent, Revocation},
 };
 
@@ -63,4 +65,26 @@ fn coalesced_vector_fires_once_whatever_the_generations() {
         pair.write(0, 1);
     }
     assert_eq!(fired, [newest]);
+}
+
+#[test]
+fn answers_that_cannot_go_keep_their_credit() {
+    let mut pair = Pair::live();
+    // An agent that takes no DMA: answers wait behind it.
+    let window = usize::try_from(DMA_WRITE_WINDOW).unwrap() * 64;
+    pair.host.dma_write(0, 0, vec![1; 64 * window].into());
+    while pair.host.poll_transmit().is_some() {}
+    for _ in 0..10 {
+        pair.front
+            .read(pair.now, at(0), Extent::Consecutive(1_024))
+            .unwrap();
+    }
+
+    let frames = pair.sent();
+    assert!(pair.deliver(frames).is_empty(), "nothing can go");
+
+    // What it is allowed does not grow with what was executed.
+    pair.host.close(CloseCode::Normal, String::new());
+    let last = Frame::decode(pair.host.poll_transmit().unwrap()).unwrap();
+    assert_eq!(last.header.unwrap().non_posted_limit, NON_POSTED_WINDOW);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::pair::{Pair, at, completed};
 use crate::{
     access::{DmaError, Extent, MAX_DMA_BYTES, Status, Vector},
-    credit::{DMA_WRITE_WINDOW, MESSAGE_WINDOW},
+    credit::{DMA_READ_WINDOW, DMA_WRITE_WINDOW, MESSAGE_WINDOW},
     front::{DmaRead, DmaWrite, FrontEvent, Revocation},
     host::{Generations, Work},
 };
@@ -289,7 +289,7 @@ fn a_level_from_before_a_reset_is_not_shown() {
     assert_eq!(pair.host.next_work(), Some(Work::Reset));
     pair.host.set_intx(false);
     pair.host.complete(Status::Ok, &[]);
-    assert_eq!(pair.events(), []);
+    assert_eq!(pair.events(), [FrontEvent::Intx(false)]);
     pair.host.set_intx(true);
 
     assert_eq!(pair.events(), [FrontEvent::Intx(true)]);
@@ -352,6 +352,150 @@ fn a_storm_of_interrupts_coalesces_and_loses_none() {
     assert_eq!(vectors.len(), 700, "each vector came");
     assert!(level, "the last level came");
     assert!(count < 700 + 2 * usize::try_from(MESSAGE_WINDOW).unwrap());
+}
+
+/// As many interrupts as may be unacknowledged are under way: later ones wait together.
+fn crowded() -> Pair {
+    let mut pair = Pair::live();
+    for _ in 0..MESSAGE_WINDOW {
+        pair.host.raise(0, Vector::Msix(0));
+    }
+    pair
+}
+
+/// What comes behind those.
+fn behind_the_crowd(pair: &mut Pair) -> Vec<FrontEvent> {
+    let mut events = Vec::new();
+    loop {
+        pair.exchange();
+        let Some(event) = pair.front.poll_event() else {
+            break;
+        };
+        if let FrontEvent::DmaWrite(write) = &event {
+            pair.front.dma_written(write, Ok(()));
+        }
+        events.push(event);
+    }
+    events.split_off(MESSAGE_WINDOW as usize)
+}
+
+fn kinds(events: &[FrontEvent]) -> Vec<&'static str> {
+    let kind = |event: &FrontEvent| match event {
+        FrontEvent::DmaWrite(_) => "write",
+        FrontEvent::Interrupt { .. } => "vector",
+        FrontEvent::Intx(true) => "high",
+        FrontEvent::Intx(false) => "low",
+        other => panic!("{other:?}"),
+    };
+    events.iter().map(kind).collect()
+}
+
+#[test]
+fn a_level_that_waits_keeps_its_place_behind_the_data() {
+    let mut pair = crowded();
+    pair.host.raise(0, Vector::Msix(1));
+    pair.host.dma_write(0, 0, Bytes::from_static(b"data"));
+    pair.host.set_intx(true);
+
+    let events = behind_the_crowd(&mut pair);
+
+    assert_eq!(kinds(&events), ["vector", "write", "high"]);
+}
+
+#[test]
+fn the_last_level_is_the_last_that_comes() {
+    let mut pair = crowded();
+    pair.host.raise(0, Vector::Msix(1));
+    pair.host.dma_write(0, 0, Bytes::from_static(b"data"));
+    pair.host.set_intx(true);
+    pair.host.dma_write(0, 0, Bytes::from_static(b"data"));
+    pair.host.set_intx(false);
+
+    let events = behind_the_crowd(&mut pair);
+    assert_eq!(kinds(&events), ["vector", "write", "write", "low"]);
+
+    // And with room for the first change by itself.
+    let mut pair = crowded();
+    pair.host.raise(0, Vector::Msix(1));
+    let window = usize::try_from(DMA_WRITE_WINDOW).unwrap() * 64;
+    pair.host.dma_write(0, 0, vec![0; 2 * window].into());
+    pair.exchange();
+    pair.host.set_intx(true);
+    for _ in 0..MESSAGE_WINDOW {
+        pair.host.raise(0, Vector::Msix(0));
+    }
+    pair.host.dma_write(0, 0, Bytes::from_static(b"data"));
+    pair.host.set_intx(false);
+
+    let events = behind_the_crowd(&mut pair);
+    assert_eq!(kinds(&events).last(), Some(&"low"));
+}
+
+#[test]
+fn a_write_that_a_reset_made_void_is_no_failure_of_what_comes_after() {
+    for off in [false, true] {
+        let mut pair = Pair::live();
+        for _ in 0..2 {
+            pair.host.dma_write(0, 0, Bytes::from_static(b"x"));
+        }
+        let events = pair.events();
+        let [FrontEvent::DmaWrite(first), FrontEvent::DmaWrite(second)] = &events[..] else {
+            panic!("{events:?}");
+        };
+
+        pair.front.dma_written(first, Err(DmaError::Range));
+        if off {
+            pair.front.revoke(pair.now, Revocation::BusMasterOff);
+        } else {
+            pair.front.reset(pair.now);
+        }
+        pair.front.dma_written(second, Err(DmaError::Disabled));
+
+        let told = [pair.work_once(), pair.work_once()];
+        let revoked = if off { Work::BusMasterOff } else { Work::Reset };
+        assert_eq!(told, [Some(revoked), None]);
+    }
+}
+
+#[test]
+fn a_long_dma_read_holds_up_no_answer_and_no_acknowledgement() {
+    let mut pair = Pair::live();
+    // Twice what may be unanswered.
+    let length = 2 * usize::try_from(DMA_READ_WINDOW).unwrap() * 64;
+    pair.host.dma_read(0, 0, length, 1);
+    pair.exchange();
+    assert!(pair.host.dma_backlog() > length / 2, "pieces wait");
+
+    pair.write(0, 1);
+    let read = pair.front.read(pair.now, at(0), Extent::Single).unwrap();
+    let frames = pair.sent();
+    for answer in pair.deliver(frames) {
+        pair.front.handle_frame(answer).unwrap();
+    }
+
+    let events: Vec<_> = std::iter::from_fn(|| pair.front.poll_event()).collect();
+    assert_eq!(events.last(), Some(&completed(read, &[0, 1, 2, 3])));
+    assert_eq!(pair.front.acknowledged(), read);
+}
+
+#[test]
+fn a_dma_read_goes_behind_the_writes_before_it() {
+    let mut pair = Pair::live();
+    let window = usize::try_from(DMA_WRITE_WINDOW).unwrap() * 64;
+    pair.host.dma_write(0, 0, vec![1; 2 * window].into());
+    pair.host.dma_read(0, 0, 4, 1);
+
+    let mut last = None;
+    while last.is_none() {
+        pair.exchange();
+        match pair.front.poll_event() {
+            Some(FrontEvent::DmaWrite(write)) => pair.front.dma_written(&write, Ok(())),
+            other => last = other,
+        }
+    }
+
+    assert!(matches!(last, Some(FrontEvent::DmaRead(_))), "{last:?}");
+    assert_eq!(pair.front.poll_event(), None);
 }
 
 #[test]

@@ -132,6 +132,14 @@ fn what_a_host_may_not_send_is_refused_by_name() {
             "header.interrupts",
             frame(interrupts(1), &[INTX, INTX], &[], &[]),
         ),
+        (
+            "DMA generation 1: the newest is 0",
+            frame(dma_writes(1), &[DMA_WRITE], &[1, 0, 1], &[1]),
+        ),
+        (
+            "DMA generation 18446744073709551615",
+            frame(interrupts(1), &[MSI], &[u64::MAX, 0], &[]),
+        ),
     ];
     for (expected, frame) in cases {
         let found = agent_says(frame);
@@ -158,10 +166,11 @@ fn what_a_host_may_not_send_is_refused_by_name() {
 
 #[test]
 fn an_agents_false_answers_are_refused_by_name() {
-    let event = FrameHeader {
-        events: 1,
+    let events = |count| FrameHeader {
+        events: count,
         ..FrameHeader::default()
     };
+    let event = events(1);
     let cases = [
         (
             "DMA read 5: not the oldest",
@@ -180,6 +189,14 @@ fn an_agents_false_answers_are_refused_by_name() {
             frame(event, &[EVENT | 5], &[1, 0], &[]),
         ),
         ("unknown event", frame(event, &[EVENT | 2], &[], &[])),
+        (
+            "DMA generation 0: the newest is 0",
+            frame(event, &[EVENT], &[0], &[]),
+        ),
+        (
+            "DMA generation 2: the newest is 3",
+            frame(events(2), &[EVENT | 1, EVENT | 4], &[3, 2], &[]),
+        ),
     ];
     for (expected, frame) in cases {
         let (mut host, _accept) = accepted();
