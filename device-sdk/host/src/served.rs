@@ -219,10 +219,19 @@ impl Served {
         loop {
             self.bells.notified.notified().await;
             if self.notifications.take() {
-                self.state().device.notified();
+                self.notify();
                 // A device that notifies itself again and again has its turns, and others theirs.
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    fn notify(&self) {
+        let mut state = self.state();
+        state.device.notified();
+        if state.device.failed().is_some() {
+            // The session finds out at its next turn.
+            self.bells.bus.notify_one();
         }
     }
 

@@ -147,7 +147,7 @@ fn dismissed_session_is_told_why() {
 }
 
 #[tokio::test]
-async fn notification_reaches_the_device_without_a_session() {
+async fn notification_reaches_the_device() {
     let served = Arc::new(served(Edu::new().unwrap()));
     fence(&served, 1, A);
     let admission = served.admit(path(1, A, 1)).unwrap();

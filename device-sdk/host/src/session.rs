@@ -25,6 +25,8 @@ use crate::turn::take_turn;
 
 /// How long a peer may take for the first frame of a stream that it opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the transport's queue gets before it has been flushed. Far below where the transport gives up on the stream.
+const QUEUED_BYTES: usize = 1 << 20;
 /// A turn at a device that takes longer than this is reported: other guests wait meanwhile.
 const SLOW_TURN: Duration = Duration::from_millis(100);
 
@@ -271,17 +273,17 @@ impl Running<'_> {
         });
         // Who was shut out hears of it next.
         let Ok(tally) = turn else { return false };
-        if tally.is_empty() {
-            return false;
+        if !tally.is_empty() {
+            self.desk.meters.executed(&tally);
+            self.notice(&tally, started.elapsed());
         }
-        self.desk.meters.executed(&tally);
-        self.notice(&tally, started.elapsed());
+        // It may have failed by itself, in a notification or because there was room.
         if tally.device_failed {
             let message = format!("host: the device {} has failed", self.seat.served.id);
             self.core.close(CloseCode::Unreachable, message.clone());
             self.over = Some(message);
         }
-        tally.more
+        tally.more && !tally.is_empty()
     }
 
     fn notice(&mut self, tally: &Tally, took: Duration) {
@@ -305,10 +307,12 @@ impl Running<'_> {
         }
     }
 
-    /// Queues what is to be sent.
+    /// Queues what is to be sent, as far as the transport's queue should hold it: an agent may have more room than that.
     fn transmit(&mut self) -> Result<(), TransportError> {
         self.core.set_beat(self.desk.beat());
-        while let Some(frame) = self.core.poll_transmit() {
+        while self.stream.sender.queued_bytes() < QUEUED_BYTES
+            && let Some(frame) = self.core.poll_transmit()
+        {
             self.desk.meters.sent(frame.len());
             self.stream.sender.send(frame)?;
         }

@@ -91,6 +91,8 @@ impl Turn<'_> {
         self.outbox.close();
         self.device.reset(ResetKind::Function);
         self.outbox.open(bus::generations(self.core));
+        // What the core still has of before counts.
+        self.outbox.set_under_way(self.core.dma_backlog());
     }
 
     fn dma_read_done(&mut self, tag: u64, outcome: Result<Bytes, DmaError>) {

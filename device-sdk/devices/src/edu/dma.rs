@@ -120,11 +120,10 @@ impl Dma {
             Reg::DmaSource => self.source = value,
             Reg::DmaDestination => self.destination = value,
             Reg::DmaCount => self.count = value,
-            Reg::DmaCommand => {
+            // Without a start it says nothing, as in QEMU.
+            Reg::DmaCommand if value & COMMAND_START != 0 => {
                 self.command = value & COMMAND_DEFINED;
-                if self.command & COMMAND_START != 0 {
-                    return self.start(bus());
-                }
+                return self.start(bus());
             }
             _ => {}
         }

@@ -216,12 +216,12 @@ fn upper_half_of_a_dma_register_is_no_register_of_its_own() {
 }
 
 #[test]
-fn command_keeps_direction_and_interrupt_without_a_start() {
+fn command_without_a_start_is_ignored() {
     let mut edu = edu();
 
     write(&mut edu, DMA_COMMAND, 0xffff_fffe);
 
-    assert_eq!(read(&mut edu, DMA_COMMAND), 0x6);
+    assert_eq!(read(&mut edu, DMA_COMMAND), 0);
     assert_eq!(read(&mut edu, INTERRUPT_STATUS), 0);
 }
 

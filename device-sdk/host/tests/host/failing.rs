@@ -3,7 +3,7 @@
 use potemkin_devices::Scratch;
 use potemkin_host::{HostBuilder, Offer};
 use potemkin_proto::v1::CloseCode;
-use potemkin_sdk::{AccessError, Descriptor, Device, Register, ResetKind, Width};
+use potemkin_sdk::{AccessError, Descriptor, Device, DeviceHandle, Register, ResetKind, Width};
 use potemkin_session::front::Failure;
 use potemkin_transport::TransportKind;
 
@@ -37,6 +37,58 @@ impl Device for Fragile {
     fn reset(&mut self, kind: ResetKind) {
         self.0.reset(kind);
     }
+}
+
+/// A scratch device that notifies itself of each write, and panics when it hears of it.
+struct Nervous(Scratch, Option<DeviceHandle>);
+
+impl Device for Nervous {
+    fn descriptor(&self) -> &Descriptor {
+        self.0.descriptor()
+    }
+
+    fn attached(&mut self, handle: DeviceHandle) {
+        self.1 = Some(handle);
+    }
+
+    fn read(&mut self, at: Register) -> Result<u64, AccessError> {
+        self.0.read(at)
+    }
+
+    fn write(&mut self, _: Register, _: u64) -> Result<(), AccessError> {
+        self.1.as_ref().unwrap().notify();
+        Ok(())
+    }
+
+    fn notified(&mut self) {
+        panic!("not a good time");
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.0.reset(kind);
+    }
+}
+
+#[tokio::test]
+async fn device_that_fails_by_itself_ends_its_session_without_an_access() {
+    let bed = Bed::new();
+    let mut broker = Broker::start(&bed).await;
+    let settings = bed.settings(&broker, "");
+    let device = Box::new(Nervous(Scratch::new(64).unwrap(), None));
+    let builder = HostBuilder::new(settings, bed.path()).offer(Offer::new("n", "nervous", device));
+    let host = bed.run(builder).await;
+    let mut registration = broker.next_registration().await;
+    let connection = connect(&bed, "broker", host.addresses.listen, TransportKind::Quic).await;
+    let incarnation = registration.incarnation();
+    assert_eq!(registration.fence("n", 1, Some(A)).await, "");
+    let mut agent = Agent::open(&connection, ticket("n", 1, A, incarnation)).await;
+
+    agent.write(bar0(0, Width::B4), 1);
+    agent.transmit().await;
+
+    let close = agent.closed().await;
+    assert_eq!(close.code(), CloseCode::Unreachable);
+    registration.session_ended(A).await;
 }
 
 #[tokio::test]
