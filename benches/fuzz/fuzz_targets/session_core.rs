@@ -7,7 +7,7 @@
 #![no_main]
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -59,6 +59,7 @@ enum Step {
     Interrupt {
         msix: bool,
         vector: u8,
+        times: u16,
     },
     Intx(bool),
     Time {
@@ -153,7 +154,79 @@ struct World {
     model: Device,
     /// What reads and non-posted writes have to give, oldest first.
     expected: VecDeque<(u64, Vec<u8>)>,
+    started: Started,
     honest: bool,
+}
+
+/// What the device started, and what came of it. Its DMA writes are one stream of numbered bytes.
+#[derive(Default)]
+struct Started {
+    written: u64,
+    arrived: u64,
+    /// By vector: bytes written before it was last raised.
+    raised: BTreeMap<Vector, u64>,
+    /// By vector: bytes that had arrived when it last fired.
+    fired: BTreeMap<Vector, u64>,
+    /// The level of INTx, and the bytes written before it changed.
+    level: (bool, u64),
+    /// As the agent knows it, and the bytes that had arrived then.
+    shown: (bool, u64),
+    /// A reset, or bus mastering turned off, may have ended any of it; only the level stays.
+    void: bool,
+}
+
+impl Started {
+    fn write(&mut self, length: usize) -> Vec<u8> {
+        let first = self.written;
+        self.written += length as u64;
+        (first..self.written).map(|n| n as u8).collect()
+    }
+
+    fn raise(&mut self, vector: Vector) {
+        self.raised.insert(vector, self.written);
+    }
+
+    fn set_intx(&mut self, level: bool) {
+        if self.level.0 != level {
+            self.level = (level, self.written);
+        }
+    }
+
+    fn arrived(&mut self, data: &[u8]) {
+        let first = self.arrived;
+        self.arrived += data.len() as u64;
+        let right = data.iter().zip(first..).all(|(&byte, n)| byte == n as u8);
+        assert!(self.void || right, "whole and in order");
+    }
+
+    fn fired(&mut self, vector: Vector) {
+        self.fired.insert(vector, self.arrived);
+    }
+
+    fn shown(&mut self, level: bool) {
+        if self.shown.0 != level {
+            self.shown = (level, self.arrived);
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.shown.0, self.level.0, "the last level");
+        if self.void {
+            return;
+        }
+        assert_eq!(self.arrived, self.written);
+        assert!(
+            !self.level.0 || self.shown.1 >= self.level.1,
+            "behind the data"
+        );
+        for (vector, before) in &self.raised {
+            let fired = self.fired.get(vector);
+            assert!(
+                fired.is_some_and(|fired| fired >= before),
+                "{vector:?} comes, behind the data"
+            );
+        }
+    }
 }
 
 fn path() -> Path {
@@ -186,6 +259,7 @@ impl World {
             device: Device([0; REGISTERS]),
             model: Device([0; REGISTERS]),
             expected: VecDeque::new(),
+            started: Started::default(),
             honest: true,
         }
     }
@@ -200,6 +274,7 @@ impl World {
             } => self.write(place, *posted, *fill),
             Step::Reset => {
                 self.front.reset(self.now);
+                self.started.void = true;
             }
             Step::Revoke { unmapped } => {
                 let why = if *unmapped {
@@ -208,6 +283,7 @@ impl World {
                     Revocation::BusMasterOff
                 };
                 self.front.revoke(self.now, why);
+                self.started.void |= !unmapped;
             }
             Step::Push => self.front.push(),
             Step::DeliverForward => self.deliver_forward(),
@@ -215,16 +291,26 @@ impl World {
             Step::Work => self.work(),
             Step::DmaWrite { address, length } => self.dma(*address, *length, true),
             Step::DmaRead { address, length } => self.dma(*address, *length, false),
-            Step::Interrupt { msix, vector } => {
+            Step::Interrupt {
+                msix,
+                vector,
+                times,
+            } => {
                 let vector = u16::from(*vector);
                 let vector = if *msix {
                     Vector::Msix(vector)
                 } else {
                     Vector::Msi(vector)
                 };
-                self.host.raise(self.host.generations().newest, vector);
+                for _ in 0..=times % 300 {
+                    self.host.raise(self.host.generations().newest, vector);
+                }
+                self.started.raise(vector);
             }
-            Step::Intx(level) => self.host.set_intx(*level),
+            Step::Intx(level) => {
+                self.host.set_intx(*level);
+                self.started.set_intx(*level);
+            }
             Step::Time { milliseconds } => {
                 self.now += Duration::from_millis((*milliseconds).into());
                 self.front.handle_timeout(self.now);
@@ -292,8 +378,8 @@ impl World {
         let generation = self.host.generations().newest;
         let address = u64::from(address);
         if write {
-            let data = vec![0x5a; length].into();
-            self.host.dma_write(generation, address, data);
+            let data = self.started.write(length);
+            self.host.dma_write(generation, address, data.into());
         } else {
             self.host.dma_read(generation, address, length, 7);
         }
@@ -386,9 +472,13 @@ impl World {
                     }
                 }
                 FrontEvent::DmaWrite(write) => {
-                    assert!(!self.honest || write.data.iter().all(|&byte| byte == 0x5a));
+                    if self.honest {
+                        self.started.arrived(&write.data);
+                    }
                     self.front.dma_written(&write, Ok(()));
                 }
+                FrontEvent::Interrupt { vector, .. } => self.started.fired(vector),
+                FrontEvent::Intx(level) => self.started.shown(level),
                 FrontEvent::DmaRead(read) => {
                     let data = vec![0xa5; read.length].into();
                     self.front.answer_dma_read(self.now, &read, Ok(data));
@@ -488,6 +578,7 @@ impl World {
             assert!(self.expected.is_empty(), "all is answered");
             assert_eq!(self.device.0, self.model.0);
             assert_eq!(self.front.acknowledged(), self.front.last_sequence());
+            self.started.check();
         }
     }
 }
