@@ -91,6 +91,17 @@ impl VfioBus {
             .retain(|deferred| matches!(deferred, Deferred::Dma(_)));
     }
 
+    /// Bus mastering was turned off: messages that wait behind DMA do not come any more.
+    pub(crate) fn forget_messages(&self) {
+        let stays = |deferred: &Deferred| {
+            matches!(
+                deferred,
+                Deferred::Dma(_) | Deferred::Interrupt(Interrupt::Intx)
+            )
+        };
+        self.inner.deferred.borrow_mut().retain(stays);
+    }
+
     /// Bytes of the MSI-X pending bit array, from byte `first` on.
     pub(crate) fn pending_bits(&self, first: usize, out: &mut [u8]) {
         out.fill(0);

@@ -59,8 +59,11 @@ impl Function for VfioFunction {
     }
 
     async fn config_write(&self, offset: u16, data: &[u8]) {
-        if self.device.config_write(offset, data).await.reset {
+        let written = self.device.config_write(offset, data).await;
+        if written.reset {
             self.bus.forget_interrupts();
+        } else if written.bus_master_off {
+            self.bus.forget_messages();
         }
     }
 

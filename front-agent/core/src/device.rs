@@ -20,7 +20,7 @@ use crate::{
 /// A function whose device is elsewhere: a PCI function, or a platform function at fixed addresses.
 ///
 /// Lock order: that of `hooks`, the DMA gate's, that of `local`, `config`, the session's. None is held across a wait; while the VMM is called, that
-/// of `hooks` (for a mapping) or that of `local` (for a message).
+/// of `hooks` (for a mapping), that of `local` (for a message), or the gate's (for a vector, and for a message that the device sends).
 #[derive(Debug)]
 pub struct FrontDevice {
     descriptor: Descriptor,
@@ -167,6 +167,7 @@ impl FrontDevice {
         ConfigWrite {
             outcome: Outcome::sent(done),
             reset: outcome.flr,
+            bus_master_off: outcome.bus_master_cleared,
         }
     }
 
@@ -204,11 +205,12 @@ impl FrontDevice {
 
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
     pub fn reset(&self) {
+        // First, so that nothing of before is pending in what is reset next.
+        self.close_gate(|| self.session.reset());
         self.config().reset();
         if let Some(local) = &self.local {
             local.reset();
         }
-        self.close_gate(|| self.session.reset());
         self.lower_intx();
         self.rehook();
         self.session.kick();

@@ -162,9 +162,19 @@ impl FrontDevice {
 
     /// The function was reset, or is gone: its interrupt pin is low.
     pub(crate) fn lower_intx(&self) {
-        self.dma.intx.raised.store(false, Ordering::Relaxed);
-        self.config().set_interrupt_status(false);
+        self.take_intx(false);
         self.dma.intx_may_have_changed();
+    }
+
+    /// The device's level. One from before a reset that is not confirmed is not taken: the session tells the level once it is.
+    fn take_intx(&self, level: bool) {
+        // Looked at under the lock that a reset takes to lower it, or a level might slip in behind that.
+        let mut config = self.config();
+        if level && self.session().is_resetting() {
+            return;
+        }
+        self.dma.intx.raised.store(level, Ordering::Relaxed);
+        config.set_interrupt_status(level);
     }
 
     pub(crate) fn carry_out(self: &Arc<Self>, upstream: Upstream, bus: &impl Bus) {
@@ -173,9 +183,8 @@ impl FrontDevice {
             Upstream::Read(read) => self.start(MessageDma::read(self, read), bus),
             Upstream::Interrupt { generation, vector } => self.interrupt(generation, vector, bus),
             Upstream::Intx(level) => {
-                self.dma.intx.raised.store(level, Ordering::Relaxed);
+                self.take_intx(level);
                 self.dma.intx.after.store(0, Ordering::Relaxed);
-                self.config().set_interrupt_status(level);
                 self.dma.intx_may_have_changed();
                 self.settle_intx(bus);
             }
@@ -215,8 +224,10 @@ impl FrontDevice {
         }
     }
 
+    /// Under the gate's lock, as DMA is: once a reset, or bus mastering turned off, has returned, no message of before comes.
     fn interrupt(&self, generation: u64, vector: Vector, bus: &impl Bus) {
-        let delivered = self.may_interrupt(generation, vector);
+        let gate = self.dma.gate();
+        let delivered = self.may_interrupt(&gate, generation, vector);
         let counters = &self.dma.counters;
         match delivered {
             Some(Vector::Msi(vector)) => bus.msi(vector),
@@ -231,8 +242,8 @@ impl FrontDevice {
 
     /// The vector that the guest gets. Of an MSI vector beyond those that the guest has allocated it gets the low bits, as the message's
     /// data has them (PCI 3.0 section 6.8.1.6).
-    fn may_interrupt(&self, generation: u64, vector: Vector) -> Option<Vector> {
-        if generation < self.dma.gate().floor {
+    fn may_interrupt(&self, gate: &Gate, generation: u64, vector: Vector) -> Option<Vector> {
+        if generation < gate.floor {
             return None;
         }
         let own = self.descriptor().interrupts();
@@ -439,3 +450,7 @@ impl FrontDevice {
         gate.pass(generation, address, length, direction)
     }
 }
+
+#[cfg(test)]
+#[path = "dma_tests.rs"]
+mod tests;

@@ -20,6 +20,8 @@ pub struct ConfigWrite {
     pub outcome: Outcome,
     /// It reset the function.
     pub reset: bool,
+    /// It turned bus mastering off.
+    pub bus_master_off: bool,
 }
 
 impl Outcome {

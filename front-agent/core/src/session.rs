@@ -169,6 +169,11 @@ impl Session {
         state.settled >= last || !state.core.is_live()
     }
 
+    /// The function was reset, and the host has not confirmed it.
+    pub(crate) fn is_resetting(&self) -> bool {
+        self.lock().core.is_resetting()
+    }
+
     /// Waits until the device has done everything that was taken before, at most for the session's deadline: then what it
     /// has to say of it has been heard.
     pub async fn settled(&self) {

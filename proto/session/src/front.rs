@@ -121,6 +121,11 @@ impl Front {
         self.accepts()
     }
 
+    /// The function was reset, and the host has not confirmed it.
+    pub fn is_resetting(&self) -> bool {
+        self.resetting.is_some()
+    }
+
     /// Number of the last item that was taken; 0 before the first.
     pub fn last_sequence(&self) -> u64 {
         self.next_sequence - 1
