@@ -57,12 +57,16 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "uart",
-        summary: "a 16550A serial port at fixed ports, a platform function (for embedded agents)",
-        options: &["port", "line", "output"],
+        summary: "a 16550A serial port at fixed ports or in memory, a platform function (for embedded agents)",
+        options: &["port", "address", "line", "output"],
         build: |options| {
             let port = options.integer("port")?.unwrap_or(Uart::DEFAULT_PORT);
             let line = options.small("line")?.unwrap_or(Uart::DEFAULT_LINE);
-            let uart = Uart::new(port, line).map_err(Problem::broken)?;
+            let uart = match options.integer("address")? {
+                Some(address) => Uart::memory_mapped(address, line),
+                None => Uart::new(port, line),
+            };
+            let uart = uart.map_err(Problem::broken)?;
             Ok(Box::new(match options.text("output")? {
                 Some(path) => uart.output(path.as_ref()).map_err(Problem::broken)?,
                 None => uart,

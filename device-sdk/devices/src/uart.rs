@@ -1,9 +1,9 @@
-//! A serial port as PCs have it: a 16550A at fixed ports, without PCI.
+//! A serial port as PCs have it: a 16550A at fixed ports, without PCI. Or in memory, as other machines have it.
 //!
 //! | region | | |
 //! | --- | --- | --- |
-//! | 0 | 8 ports, from 0x3f8 on unless told otherwise | the registers of a 16550A, 1 byte each (vm-superio's model); an interrupt line, 4 unless told otherwise |
-//! | | port 0x80 | ignored: firmware writes its progress there |
+//! | 0 | 8 ports, from 0x3f8 on unless told otherwise, or 8 bytes of memory | the registers of a 16550A, 1 byte each (vm-superio's model); an interrupt line, 4 unless told otherwise |
+//! | | port 0x80 | ignored: firmware writes its progress there (not of one in memory) |
 //!
 //! What the guest sends comes back, as with a loop-back plug, or is appended to a file.
 
@@ -21,7 +21,7 @@ use potemkin_sdk::{
 };
 use vm_superio::{Serial, Trigger, serial::NoEvents};
 
-const PORTS: u64 = 8;
+const REGISTERS_BYTES: u64 = 8;
 
 /// Where firmware writes its progress.
 const PROGRESS_PORT: u64 = 0x80;
@@ -99,18 +99,25 @@ impl Uart {
     /// # Errors
     /// There are no such ports.
     pub fn new(port: u64, line: u32) -> Result<Self, UartError> {
-        let descriptor = PlatformBuilder::new()
-            .at(PlatformRange::forward(
-                BarIndex::B0,
-                AddressKind::Port,
-                port,
-                PORTS,
-            ))
-            .at(PlatformRange::ignore(AddressKind::Port, PROGRESS_PORT, 1).logged())
-            .line(line)
-            .build()?;
+        let registers =
+            PlatformRange::forward(BarIndex::B0, AddressKind::Port, port, REGISTERS_BYTES);
+        let progress = PlatformRange::ignore(AddressKind::Port, PROGRESS_PORT, 1).logged();
+        Self::of(PlatformBuilder::new().at(registers).at(progress).line(line))
+    }
+
+    /// The same in memory, at `address`.
+    ///
+    /// # Errors
+    /// There are no such addresses.
+    pub fn memory_mapped(address: u64, line: u32) -> Result<Self, UartError> {
+        let kind = AddressKind::Memory;
+        let registers = PlatformRange::forward(BarIndex::B0, kind, address, REGISTERS_BYTES);
+        Self::of(PlatformBuilder::new().at(registers).line(line))
+    }
+
+    fn of(builder: PlatformBuilder) -> Result<Self, UartError> {
         Ok(Self {
-            descriptor,
+            descriptor: builder.build()?,
             serial: Serial::new(Silent, Wire::Plug(Vec::new())),
             handle: None,
         })

@@ -61,6 +61,47 @@ fn a_vmm_has_it_at_its_ports_with_its_line_and_gives_it_back() {
 }
 
 #[test]
+fn one_in_memory_is_mapped_there_and_its_writes_are_posted() {
+    const ADDRESS: u64 = 0xfedc_0000;
+    for transport in [Quic, Grpc] {
+        let options = StackOptions {
+            host_extra: format!(
+                "[[devices]]\nid = \"{UART}\"\nkind = \"uart\"\noptions = {{ address = {ADDRESS} }}\n"
+            ),
+            ..StackOptions::on(transport)
+        };
+        let stack = Stack::start(ROLE, &options).unwrap();
+        let (function, vmm, signals) = embed(&stack, transport, UART);
+        let device = function.device();
+        let memory = Mapping {
+            kind: AddressKind::Memory,
+            address: ADDRESS,
+            size: 8,
+            space: Space::Bar(BarIndex::B0),
+        };
+        assert_eq!(*vmm.mapped.lock().unwrap(), [memory], "{transport}");
+
+        let trips = device.session().counters().round_trips;
+        assert!(device.mmio_write(ADDRESS + 1, &[1]));
+        for byte in b"hi" {
+            assert!(device.mmio_write(ADDRESS, &[*byte]));
+        }
+        assert_eq!(device.session().counters().round_trips, trips, "posted");
+        assert_eq!(signals.recv_timeout(LIMIT).unwrap(), Signal::Level(true));
+        let mut back = [0; 2];
+        for byte in back.chunks_mut(1) {
+            assert!(device.mmio_read(ADDRESS, byte));
+        }
+
+        assert_eq!(&back, b"hi", "{transport}");
+        assert!(!device.mmio_read(ADDRESS + 8, &mut [0]), "its end");
+        assert!(!device.pio_read(0, Width::B1, &mut [0]));
+        drop(function);
+        assert!(vmm.mapped.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn what_it_ignores_ends_at_the_agent_and_the_rest_is_not_its() {
     let stack = stack(Quic);
     let (function, ..) = embed(&stack, Quic, UART);
