@@ -132,6 +132,7 @@ fn a_function_level_reset_puts_everything_back_and_the_device_works_again() {
         assert_eq!(guest.read::<2>(CONFIG, control), [63, 0], "MSI-X is off");
         guest.command(IO_DECODE | MEMORY_DECODE | BUS_MASTER);
         assert_eq!(guest.read::<8>(INTERRUPTS, 0x1000), [0; 8], "{kind}");
+        guest.await_answer();
         assert_eq!(guest.read4(0x10), 0);
         assert_eq!(guest.read::<1>(MEMORY, 0), [0]);
 

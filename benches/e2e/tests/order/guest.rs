@@ -72,6 +72,12 @@ impl Guest {
         self.write(CONFIG, 4, &value.to_le_bytes());
     }
 
+    /// Until the function answers: after a reset it does not before its host has confirmed it.
+    pub(crate) fn await_answer(&mut self) {
+        let answers = (0..100_000).any(|_| self.read4(0) != u32::MAX);
+        assert!(answers, "the function never answers again");
+    }
+
     pub(crate) fn read<const N: usize>(&mut self, region: u32, offset: u64) -> [u8; N] {
         let mut bytes = [0; N];
         self.client.region_read(region, offset, &mut bytes).unwrap();

@@ -6,7 +6,7 @@ use potemkin_testkit::qemu::{
 };
 use potemkin_transport::TransportKind::{Grpc, Quic};
 
-use crate::{both_enabled, machine_with_order};
+use crate::{DEVICE, ORDER, VENDOR, both_enabled, machine_with_order};
 
 const COMMAND: u8 = 4;
 
@@ -24,8 +24,13 @@ const PLAIN: BarKind = BarKind::Memory32 {
 fn each_bar_says_its_kind_and_size() {
     for kind in [Quic, Grpc] {
         let (stack, mut vm) = machine_with_order(kind, 64);
-        let before = stack.status("order").counters.frames_sent;
-        let [edu, order] = both_enabled(&mut vm);
+        both_enabled(&mut vm);
+        let before = frames(&stack);
+        let mut pci = Pci::new(vm.qtest());
+        let [edu, order] = [DEVICE, ORDER].map(|device| {
+            let at = pci.find(0, VENDOR, device).unwrap();
+            pci.enable(at).unwrap()
+        });
 
         assert_eq!(kinds(&edu), [(0, PLAIN, 1 << 20)], "{kind}");
         let wide = BarKind::Memory64 { prefetchable: true };
@@ -42,10 +47,9 @@ fn each_bar_says_its_kind_and_size() {
             ],
             "{kind}"
         );
-        let mut pci = Pci::new(vm.qtest());
         let legacy = pci.config_read_u32(order.address, 0x24).unwrap();
         assert_eq!(legacy & 0xf, 2);
-        assert_eq!(stack.status("order").counters.frames_sent, before);
+        assert_eq!(frames(&stack), before, "{kind}: the host is not asked");
     }
 }
 

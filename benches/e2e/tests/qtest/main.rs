@@ -54,19 +54,32 @@ fn start_with_order(kind: TransportKind, vectors: u16, machine: Machine) -> (Sta
     (stack, vm)
 }
 
+/// `edu`, answering.
 fn enabled(vm: &mut Vm) -> Function {
     let mut pci = Pci::new(vm.qtest());
     let at = pci.find(0, VENDOR, DEVICE).unwrap();
-    pci.enable(at).unwrap()
+    let edu = pci.enable(at).unwrap();
+    await_answer(vm.qtest(), &edu);
+    edu
 }
 
-/// `edu` and `order`, apart from each other.
+/// `edu` and `order`, apart from each other, both answering.
 fn both_enabled(vm: &mut Vm) -> [Function; 2] {
     let mut pci = Pci::new(vm.qtest());
-    [DEVICE, ORDER].map(|device| {
+    let both = [DEVICE, ORDER].map(|device| {
         let at = pci.find(0, VENDOR, device).unwrap();
         pci.enable(at).unwrap()
-    })
+    });
+    for function in &both {
+        await_answer(vm.qtest(), function);
+    }
+    both
+}
+
+/// Until the function answers: after a reset, as QEMU does one when it starts, it does not before its host has confirmed it.
+fn await_answer(qtest: &mut Qtest, function: &Function) {
+    let answers = (0..100_000).any(|_| function.read(qtest, 0, 0, 4).unwrap() != 0xffff_ffff);
+    assert!(answers, "the function never answers");
 }
 
 /// Until the guest's memory has this value: QEMU delivers by its event loop.

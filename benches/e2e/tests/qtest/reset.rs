@@ -4,7 +4,7 @@ use potemkin_testkit::qemu::pci::Pci;
 use potemkin_transport::TransportKind::{Grpc, Quic};
 
 use crate::{
-    capability, machine_with_order,
+    await_answer, capability, machine_with_order,
     msix::{Msix, expect},
 };
 
@@ -36,11 +36,8 @@ fn a_function_level_reset_puts_registers_back_and_the_device_works_again() {
         let control = pci.config_read_u16(order.address, express + 8).unwrap();
         assert_eq!(control & 0x8000, 0, "{kind}");
         pci.config_write_u16(order.address, 4, 7).unwrap();
-        // The function does not answer before its host has confirmed the reset; a guest waits for 100 ms.
-        let answer = (0..100_000)
-            .map(|_| order.read(vm.qtest(), 0, 0x10, 8).unwrap())
-            .find(|&value| value != u64::MAX);
-        assert_eq!(answer, Some(0), "{kind}");
+        await_answer(vm.qtest(), &order);
+        assert_eq!(order.read(vm.qtest(), 0, 0x10, 8).unwrap(), 0, "{kind}");
         assert_eq!(order.read(vm.qtest(), 2, 0x20, 4).unwrap(), 0, "{kind}");
         assert_eq!(order.read(vm.qtest(), 0, 0x58, 4).unwrap(), 0, "the FIFO");
         assert_eq!(order.read(vm.qtest(), 1, 8, 4).unwrap(), 1, "the ticket");
