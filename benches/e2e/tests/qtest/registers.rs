@@ -13,6 +13,7 @@ use crate::{DEVICE, ROLE, VENDOR, enabled, machine};
 fn configuration_space_is_that_of_the_device_and_causes_no_frame() {
     for kind in [Quic, Grpc] {
         let (stack, mut vm) = machine(kind);
+        enabled(&mut vm);
         let before = stack.status("vm").counters.frames_sent;
         let mut pci = Pci::new(vm.qtest());
 
@@ -93,27 +94,32 @@ fn what_is_not_there_reads_as_all_ones() {
 
 #[test]
 fn a_machine_reset_reaches_the_device_and_it_works_again() {
-    let stack = Stack::start(ROLE, &StackOptions::on(Grpc)).unwrap();
-    let mut vm = Machine::qtest(&Vmm::from_env())
-        .vfio_user("remote", &stack.attach("vm").socket)
-        .reboots()
-        .start()
-        .unwrap();
-    let edu = enabled(&mut vm);
-    edu.write(vm.qtest(), 0, 4, 4, 1).unwrap();
+    for kind in [Quic, Grpc] {
+        let stack = Stack::start(ROLE, &StackOptions::on(kind)).unwrap();
+        let mut vm = Machine::qtest(&Vmm::from_env())
+            .vfio_user("remote", &stack.attach("vm").socket)
+            .reboots()
+            .start()
+            .unwrap();
+        let edu = enabled(&mut vm);
+        edu.write(vm.qtest(), 0, 4, 4, 1).unwrap();
+        assert_ne!(edu.read(vm.qtest(), 0, 4, 4).unwrap(), 0);
 
-    vm.qmp.system_reset().unwrap();
-    vm.qmp
-        .wait_event("RESET", std::time::Duration::from_secs(30))
-        .unwrap();
-    let edu = enabled(&mut vm);
+        vm.qmp.system_reset().unwrap();
+        vm.qmp
+            .wait_event("RESET", std::time::Duration::from_secs(30))
+            .unwrap();
+        let edu = enabled(&mut vm);
 
-    assert_eq!(
-        edu.read(vm.qtest(), 0, 4, 4).unwrap(),
-        0,
-        "liveness was reset"
-    );
-    assert_eq!(edu.read(vm.qtest(), 0, 0, 4).unwrap(), 0x0100_00ed);
+        assert_eq!(
+            edu.read(vm.qtest(), 0, 4, 4).unwrap(),
+            0,
+            "{kind}: liveness was reset"
+        );
+        assert_eq!(edu.read(vm.qtest(), 0, 0, 4).unwrap(), 0x0100_00ed);
+        edu.write(vm.qtest(), 0, 4, 4, 1).unwrap();
+        assert_eq!(edu.read(vm.qtest(), 0, 4, 4).unwrap(), 0xffff_fffe);
+    }
 }
 
 #[test]
