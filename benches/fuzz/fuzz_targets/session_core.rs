@@ -204,9 +204,8 @@ impl Started {
     }
 
     fn shown(&mut self, level: bool) {
-        if self.shown.0 != level {
-            self.shown = (level, self.arrived);
-        }
+        // The same again is news, too: it may have been low in between.
+        self.shown = (level, self.arrived);
     }
 
     fn check(&self) {

@@ -259,22 +259,35 @@ impl Session {
     }
 
     /// Hands an access to the core as soon as there is credit. Bounded: no credit means that something is in flight, and that has
-    /// a deadline, after which the session is contained and refuses. `waits`: the caller will ask for the answer; its entry is
-    /// made under the same lock, so that no answer comes before it.
+    /// a deadline, after which the session is contained and refuses. What the wait took is no longer there for the answer. `waits`: the
+    /// caller will ask for the answer; its entry is made under the same lock, so that no answer comes before it.
     async fn admitted(
         &self,
         waits: bool,
         mut submit: impl FnMut(&mut Front, Instant) -> Result<u64, Refused>,
     ) -> Result<u64, Failure> {
+        let mut until = None;
         poll_fn(|context| {
             let mut state = self.lock();
-            let result = submit(&mut state.core, Instant::now());
+            let now = Instant::now();
+            let result = submit(&mut state.core, now);
             match result {
-                Ok(sequence) if waits => {
-                    state.waiting.insert(sequence, Waiting::Pending(None));
+                Ok(sequence) => {
+                    if let Some(until) = until {
+                        state.core.answer_by(until);
+                    }
+                    if waits {
+                        state.waiting.insert(sequence, Waiting::Pending(None));
+                    }
                 }
-                Err(Refused::NoCredit) => state.block(context.waker()),
-                _ => {}
+                Err(Refused::NoCredit) => {
+                    let until = *until.get_or_insert(now + state.core.deadline());
+                    if until <= now {
+                        state.core.handle_starved();
+                    }
+                    state.block(context.waker());
+                }
+                Err(_) => {}
             }
             drop(state);
             match result {

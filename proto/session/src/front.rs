@@ -8,7 +8,10 @@
 mod dma;
 mod types;
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use potemkin_proto::v1::{CloseCode, FrameHeader, SessionAccept, SessionClose, SessionOpen};
@@ -60,6 +63,8 @@ pub struct Front {
     outgoing: VecDeque<Bytes>,
     acknowledged: u64,
     flights: VecDeque<Flight>,
+    /// An access in `batch` has waited for credit, and has no longer than until then.
+    batch_until: Option<Instant>,
     outstanding: VecDeque<Outstanding>,
     posted: Allowance,
     non_posted: Allowance,
@@ -95,6 +100,7 @@ impl Front {
             outgoing: VecDeque::from([open]),
             acknowledged: 0,
             flights: VecDeque::new(),
+            batch_until: None,
             outstanding: VecDeque::new(),
             posted: Allowance::default(),
             non_posted: Allowance::default(),
@@ -252,6 +258,23 @@ impl Front {
         self.push = true;
     }
 
+    /// The access that was taken last has waited for credit before: it is to be answered by then, so that its guest waits for the
+    /// deadline once.
+    pub fn answer_by(&mut self, until: Instant) {
+        let earliest = self.batch_until.map_or(until, |other| other.min(until));
+        self.batch_until = Some(earliest);
+    }
+
+    /// An access waits for credit since longer than the deadline, although the host makes some progress.
+    pub fn handle_starved(&mut self) {
+        self.give_up("no room at the host");
+    }
+
+    /// How long an access may take.
+    pub fn deadline(&self) -> Duration {
+        self.config.deadline
+    }
+
     /// What is collected goes with the next [`Front::poll_transmit`]: a doorbell was written.
     pub fn push(&mut self) {
         self.push = true;
@@ -316,21 +339,14 @@ impl Front {
 
     /// When [`Front::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let flight = self.flights.front().map(|flight| flight.deadline);
-        [self.open_deadline, flight].into_iter().flatten().min()
+        let flights = self.flights.iter().map(|flight| flight.deadline);
+        self.open_deadline.into_iter().chain(flights).min()
     }
 
     /// Time has passed: past the deadline the session is contained.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|deadline| deadline <= now) {
-            let reason = format!(
-                "no answer from the host within {} ms",
-                self.config.deadline.as_millis()
-            );
-            // Should the host still hear it, it need not keep the session.
-            let close = close_frame(self.header(), CloseCode::Normal, reason.clone());
-            self.outgoing.push_back(close);
-            self.contain(reason);
+            self.give_up("no answer from the host");
         }
     }
 
@@ -344,6 +360,14 @@ impl Front {
         self.dma.generation += 1;
         self.dma.floor = self.dma.generation;
         self.due.failed_write = None;
+    }
+
+    fn give_up(&mut self, why: &str) {
+        let reason = format!("{why} within {} ms", self.config.deadline.as_millis());
+        // Should the host still hear it, it need not keep the session.
+        let close = close_frame(self.header(), CloseCode::Normal, reason.clone());
+        self.outgoing.push_back(close);
+        self.contain(reason);
     }
 
     fn accepts(&self) -> bool {
@@ -467,9 +491,11 @@ impl Front {
         self.outgoing
             .push_back(frame::encode_batch(header, &mut self.batch));
         self.push = false;
+        let deadline = now + self.config.deadline;
+        let until = self.batch_until.take();
         self.flights.push_back(Flight {
             last_sequence: self.batch_first - 1,
-            deadline: now + self.config.deadline,
+            deadline: until.map_or(deadline, |until| until.min(deadline)),
         });
     }
 

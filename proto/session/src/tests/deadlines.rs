@@ -112,3 +112,58 @@ fn a_lost_path_fails_what_waits_at_once() {
         Some(FrontEvent::Contained(reason)) if reason.contains("connection reset")
     ));
 }
+
+#[test]
+fn a_wait_for_credit_counts_against_the_deadline() {
+    let mut pair = Pair::live();
+    while pair
+        .front
+        .write(pair.now, at(0), Extent::Single, Posting::NonPosted, &[0; 4])
+        .is_ok()
+    {}
+    let began = pair.now;
+    pair.now += DEADLINE * 3 / 4;
+    pair.settle();
+
+    let read = pair.front.read(pair.now, at(0), Extent::Single).unwrap();
+    pair.front.answer_by(began + DEADLINE);
+    pair.sent();
+
+    assert_eq!(pair.front.poll_timeout(), Some(began + DEADLINE));
+    pair.front.handle_timeout(began + DEADLINE);
+    assert_eq!(
+        pair.front.poll_event(),
+        Some(failed(read, Failure::Contained))
+    );
+}
+
+#[test]
+fn an_earlier_deadline_rings_before_that_of_an_older_flight() {
+    let mut pair = Pair::live();
+    pair.front.read(pair.now, at(0), Extent::Single).unwrap();
+    pair.sent();
+    pair.front.read(pair.now, at(0), Extent::Single).unwrap();
+    let until = pair.now + DEADLINE / 2;
+    pair.front.answer_by(until);
+    pair.sent();
+
+    assert_eq!(pair.front.poll_timeout(), Some(until));
+    // A later batch has all of its time.
+    pair.now += DEADLINE / 4;
+    pair.front.read(pair.now, at(0), Extent::Single).unwrap();
+    pair.sent();
+    assert_eq!(pair.front.poll_timeout(), Some(until));
+}
+
+#[test]
+fn an_access_that_never_gets_credit_is_contained() {
+    let mut pair = Pair::live();
+
+    pair.front.handle_starved();
+
+    assert_eq!(pair.front.state(), FrontState::Contained);
+    assert!(matches!(
+        pair.front.poll_event(),
+        Some(FrontEvent::Contained(reason)) if reason.contains("no room at the host within 1000 ms")
+    ));
+}

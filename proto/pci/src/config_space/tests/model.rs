@@ -268,6 +268,8 @@ fn any_write() -> impl Strategy<Value = (u16, Vec<u8>)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
     #[test]
     fn any_sequence_of_writes_leaves_what_the_model_has(
         descriptor in any_descriptor(),
