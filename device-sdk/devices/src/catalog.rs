@@ -24,13 +24,16 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "edu",
         summary: "the educational device of QEMU's specification, 1234:11e8",
-        options: &["dma_mask"],
+        options: &["dma_mask", "maskable_msi"],
         build: |options| {
-            let edu = Edu::new().map_err(Problem::broken)?;
-            Ok(match options.integer("dma_mask")? {
-                Some(mask) => Box::new(edu.dma_mask(mask)),
-                None => Box::new(edu),
-            })
+            let mut edu = Edu::new().map_err(Problem::broken)?;
+            if let Some(mask) = options.integer("dma_mask")? {
+                edu = edu.dma_mask(mask);
+            }
+            if options.boolean("maskable_msi")? == Some(true) {
+                edu = edu.maskable_msi().map_err(Problem::broken)?;
+            }
+            Ok(Box::new(edu))
         },
     },
     Kind {
@@ -116,6 +119,15 @@ impl Options {
             .keys()
             .map(String::as_str)
             .find(|key| !known.contains(key))
+    }
+
+    fn boolean(&mut self, option: &'static str) -> Result<Option<bool>, Problem> {
+        let expected = "true or false";
+        match self.0.remove(option) {
+            None => Ok(None),
+            Some(OptionValue::Boolean(value)) => Ok(Some(value)),
+            Some(_) => Err(Problem::Type { option, expected }),
+        }
     }
 
     fn integer(&mut self, option: &'static str) -> Result<Option<u64>, Problem> {
@@ -283,6 +295,18 @@ mod tests {
             let error = error("scratch", Options::from_iter([("size", value)]));
             assert!(error.starts_with("option \"size\""), "{error}");
         }
+    }
+
+    #[test]
+    fn boolean_option_takes_true_and_false_only() {
+        let option = |value| Options::from_iter([("maskable_msi", value)]);
+        for value in [true, false] {
+            assert!(build("edu", option(OptionValue::Boolean(value))).is_ok());
+        }
+
+        let error = error("edu", option(OptionValue::Integer(1)));
+
+        assert!(error.ends_with("wants true or false"), "{error}");
     }
 
     #[test]

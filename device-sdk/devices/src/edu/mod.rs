@@ -24,7 +24,7 @@
 //! to 28 bits, unless [`Edu::dma_mask`] says otherwise: a driver has to say so to its system.
 //!
 //! INTx is high while the interrupt status is not 0, and each raise fires MSI vector 0. Which of the two the guest gets is its own
-//! choice (see [`DeviceHandle`]).
+//! choice (see [`DeviceHandle`]). The vector cannot be masked, unless [`Edu::maskable_msi`] says otherwise.
 
 mod dma;
 mod factorial;
@@ -76,7 +76,7 @@ impl Edu {
     /// None in practice: the description is fixed.
     pub fn new() -> Result<Self, EduError> {
         Ok(Self {
-            descriptor: descriptor()?,
+            descriptor: descriptor(false)?,
             registers: registers::map()?,
             state: State::default(),
             handle: None,
@@ -91,6 +91,16 @@ impl Edu {
     pub fn dma_mask(mut self, mask: u64) -> Self {
         self.dma = Dma::new(mask);
         self
+    }
+
+    /// Gives the MSI vector a mask bit and a pending bit; QEMU's device has none.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: the description is fixed.
+    pub fn maskable_msi(mut self) -> Result<Self, EduError> {
+        self.descriptor = descriptor(true)?;
+        Ok(self)
     }
 
     fn start_factorial(&mut self, n: u32) -> Result<(), AccessError> {
@@ -257,7 +267,7 @@ impl Device for Edu {
     }
 }
 
-fn descriptor() -> Result<Descriptor, BuildError> {
+fn descriptor(maskable_msi: bool) -> Result<Descriptor, BuildError> {
     DescriptorBuilder::new(0x1234, 0x11e8)
         .revision(0x10)
         .class(Class {
@@ -267,7 +277,7 @@ fn descriptor() -> Result<Descriptor, BuildError> {
         })
         .bar(BarIndex::B0, Bar::memory32(BAR_BYTES))
         .intx_pin(1)
-        .capability(Capability::msi(1, false)?)
+        .capability(Capability::msi(1, maskable_msi)?)
         // A write of the command register starts something; writes of the others are for later.
         .range(RegisterRange::new(BarIndex::B0, 0x98, 8).doorbell())
         .build()

@@ -52,6 +52,22 @@ fn descriptor_says_what_the_specification_says() {
 }
 
 #[test]
+fn msi_has_a_mask_bit_when_that_is_asked_for() {
+    for (edu, maskable) in [
+        (Edu::new().unwrap(), false),
+        (Edu::new().unwrap().maskable_msi().unwrap(), true),
+    ] {
+        let image = edu.descriptor().config_image();
+        let msi = usize::from(image[0x34]);
+        let control = u16::from_le_bytes([image[msi + 2], image[msi + 3]]);
+
+        assert_eq!(image[msi], 5);
+        assert_eq!(control & 0x100 != 0, maskable);
+        assert_eq!(edu.descriptor().interrupts().msi_vectors, 1);
+    }
+}
+
+#[test]
 fn registers_at_power_on() {
     let mut edu = edu();
 
