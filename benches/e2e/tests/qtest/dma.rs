@@ -1,17 +1,23 @@
-//! `edu`'s DMA and interrupts.
+//! DMA of `edu` and of `order`.
 
 use potemkin_e2e::{Stack, StackOptions};
 use potemkin_service::admin::DeviceState;
 use potemkin_testkit::{
     Vmm,
     qemu::{
-        Machine, Qtest, Vm,
+        Machine, Qtest,
         pci::{Function, Pci},
     },
 };
 use potemkin_transport::TransportKind::{Grpc, Quic};
 
-use crate::{ROLE, await_u32, both_enabled, enabled, machine, start_with_order};
+use crate::{
+    ROLE, await_u32, both_enabled, enabled,
+    interrupts::aim_msi,
+    machine,
+    msix::{Msix, expect},
+    start_with_order,
+};
 
 /// Guest memory that the tests use; `edu` reaches the first 256 MiB.
 const RAM: u64 = 0x10_0000;
@@ -27,23 +33,6 @@ fn start_dma(edu: &Function, qtest: &mut Qtest, [from, to, count, command]: [u64
 fn await_dma(edu: &Function, qtest: &mut Qtest) {
     let polls = (0..100_000).find(|_| edu.read(qtest, 0, 0x98, 8).unwrap() & 1 == 0);
     assert!(polls.is_some(), "the transfer never ends");
-}
-
-/// Turns memory decode and bus mastering on, and MSI with its message aimed at guest memory.
-fn aim_msi(vm: &mut Vm, edu: &Function, address: u32, data: u16) {
-    let mut pci = Pci::new(vm.qtest());
-    let at = edu.address;
-    pci.config_write_u16(at, 4, 6).unwrap();
-    let msi = pci.config_read_u8(at, 0x34).unwrap();
-    let control = pci.config_read_u16(at, msi + 2).unwrap();
-    pci.config_write_u32(at, msi + 4, address).unwrap();
-    let data_at = if control & 0x80 != 0 {
-        msi + 12
-    } else {
-        msi + 8
-    };
-    pci.config_write_u16(at, data_at, data).unwrap();
-    pci.config_write_u16(at, msi + 2, control | 1).unwrap();
 }
 
 #[test]
@@ -107,7 +96,7 @@ fn reads_are_answered_while_dma_goes_on_and_neither_stalls() {
         ] {
             let (stack, mut vm) = start_with_order(kind, 64, machine);
             let [_, order] = both_enabled(&mut vm);
-            start_messenger(&order, vm.qtest());
+            start_messenger(&order, vm.qtest(), RAM, BLOCKS);
             let mut ticket = 0;
             // The device answers each read behind the blocks that it has sent until then, more than the agent has room for. QEMU takes
             // no message while a read waits.
@@ -133,14 +122,14 @@ fn reads_are_answered_while_dma_goes_on_and_neither_stalls() {
 }
 
 /// As many slots as rounds, so that no block is waited for.
-fn start_messenger(order: &Function, qtest: &mut Qtest) {
+fn start_messenger(order: &Function, qtest: &mut Qtest, ring: u64, blocks: u64) {
     for (register, width, value) in [
-        (0x100, 8, RAM),
+        (0x100, 8, ring),
         (0x108, 4, BLOCK_BYTES),
-        (0x10c, 4, BLOCKS),
+        (0x10c, 4, blocks),
         (0x110, 4, BLOCK_BYTES),
         (0x114, 4, 1),
-        (0x118, 8, BLOCKS),
+        (0x118, 8, blocks),
         (0x130, 4, 1),
     ] {
         order.write(qtest, 0, register, width, value).unwrap();
@@ -167,43 +156,53 @@ fn a_guest_that_polls_sees_dma_from_memory_without_a_descriptor_end() {
     }
 }
 
-#[test]
-fn dma_begun_before_bus_mastering_was_turned_off_moves_nothing() {
-    let (_stack, mut vm) = machine(Quic);
-    let edu = enabled(&mut vm);
-    let mut pci = Pci::new(vm.qtest());
-    pci.config_write_u16(edu.address, 4, 2).unwrap();
-    start_dma(&edu, pci.qtest(), [BUFFER, RAM, 4_096, 3]);
-    pci.config_write_u16(edu.address, 4, 6).unwrap();
-    await_dma(&edu, pci.qtest());
-    let qtest = vm.qtest();
-    qtest.writel(RAM + 0x2000, 7).unwrap();
-
-    // What begins now moves.
-    start_dma(&edu, qtest, [RAM + 0x2000, BUFFER, 4, 1]);
-    await_dma(&edu, qtest);
-    start_dma(&edu, qtest, [BUFFER, RAM + 0x3000, 4, 3]);
-    await_dma(&edu, qtest);
-    edu.read(qtest, 0, 0, 4).unwrap();
-    assert_eq!(qtest.readl(RAM + 0x3000).unwrap(), 7);
-}
+/// The ring of a transfer that takes a while, apart from the messages.
+const LONG_RING: u64 = 0x100_0000;
+const LONG_BLOCKS: u64 = 4096;
+const POISON: u8 = 0xa5;
 
 #[test]
-fn intx_rises_with_the_device_and_falls_when_it_is_acknowledged() {
+fn dma_under_way_when_bus_mastering_is_turned_off_and_on_moves_nothing_afterwards() {
     for kind in [Quic, Grpc] {
-        let (_stack, mut vm) = machine(kind);
-        let edu = enabled(&mut vm);
-        let qtest = vm.qtest();
-        qtest.irq_intercept_in("ioapic").unwrap();
+        for machine in [
+            Machine::qtest(&Vmm::from_env()),
+            Machine::qtest(&Vmm::from_env()).anonymous_memory(),
+        ] {
+            let (mut stack, mut vm) = start_with_order(kind, 64, machine);
+            let msix = Msix::new(&mut vm);
+            // The blocks' own vector; the other stands for what begins afterwards.
+            msix.aim(&mut vm, 0, true);
+            msix.aim(&mut vm, 1, false);
+            msix.enable(&mut vm);
+            start_messenger(&msix.order, vm.qtest(), LONG_RING, LONG_BLOCKS);
+            let second_word = 1 << 48;
+            let begun =
+                (0..1_000_000).any(|_| vm.qtest().readq(LONG_RING + 8).unwrap() == second_word);
+            assert!(begun, "{kind}: no block comes");
 
-        edu.write(qtest, 0, 0x60, 4, 1).unwrap();
-        let (line, level) = qtest.wait_irq(std::time::Duration::from_secs(30)).unwrap();
-        assert!(level, "{kind}");
-        edu.write(qtest, 0, 0x64, 4, 1).unwrap();
-        assert_eq!(edu.read(qtest, 0, 0x24, 4).unwrap(), 0);
-        // QEMU ends the interrupt when the guest next touches the device.
-        while qtest.line(line) {
-            qtest.wait_irq(std::time::Duration::from_secs(30)).unwrap();
+            // What the host has sent stays on its way, and it hears of nothing, until the guest is done with all this.
+            stack.broker.pause().unwrap();
+            let mut pci = Pci::new(vm.qtest());
+            pci.config_write_u16(msix.order.address, 4, 3).unwrap();
+            pci.config_write_u16(msix.order.address, 4, 7).unwrap();
+            let bytes = LONG_BLOCKS * BLOCK_BYTES;
+            vm.qtest().fill(LONG_RING, bytes, POISON).unwrap();
+            let before = stack.status("order").counters;
+            stack.broker.resume().unwrap();
+            // Everything that the device did before comes before this message.
+            msix.fire(&mut vm, 1);
+            expect(&mut vm, 1);
+
+            let ring = vm.qtest().read(LONG_RING, usize::try_from(bytes).unwrap());
+            let touched = ring.unwrap().iter().position(|byte| *byte != POISON);
+            assert_eq!(touched, None, "{kind}: a byte of the ring");
+            let after = stack.status("order").counters;
+            assert!(before.dma_bytes_written < bytes, "{kind}: all had come");
+            assert_eq!(after.dma_bytes_written, before.dma_bytes_written, "{kind}");
+            assert!(after.dma_refused > before.dma_refused, "{kind}: {after:?}");
+            // What begins now moves.
+            start_messenger(&msix.order, vm.qtest(), RAM, 4);
+            await_u32(vm.qtest(), RAM + 3 * BLOCK_BYTES, 3);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod bars;
 mod dma;
+mod interrupts;
 mod msix;
 mod ports;
 mod registers;

@@ -140,6 +140,12 @@ impl Qtest {
         Ok(())
     }
 
+    /// Fills guest memory with a byte.
+    pub fn fill(&mut self, address: u64, length: u64, byte: u8) -> Result<()> {
+        self.command(&format!("memset {address:#x} {length:#x} {byte:#x}"))
+            .map(drop)
+    }
+
     /// From now on, tells the input lines of the interrupt controller at this QOM path (`ioapic`), and keeps
     /// their interrupts from the guest.
     pub fn irq_intercept_in(&mut self, controller: &str) -> Result<()> {
