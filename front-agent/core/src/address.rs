@@ -1,4 +1,5 @@
-//! Where a guest's address leads: by the base registers of a PCI function, by the fixed ranges of a platform function.
+//! Where a guest's address leads: by what the VMM has mapped, else by the base registers of a PCI function; by the fixed ranges of a platform
+//! function.
 
 use potemkin_pci::{AddressKind, Space, Width, decode_memory, decode_port};
 
@@ -91,9 +92,11 @@ impl FrontDevice {
                 logged: range.logged,
             });
         }
-        let register = self.with_config(|config| match bus {
-            AddressKind::Memory => decode_memory(config, address, length),
-            AddressKind::Port => decode_port(config, u16::try_from(address).ok()?, length),
+        let register = self.hooks.find(bus, address, length).unwrap_or_else(|| {
+            self.with_config(|config| match bus {
+                AddressKind::Memory => decode_memory(config, address, length),
+                AddressKind::Port => decode_port(config, u16::try_from(address).ok()?, length),
+            })
         });
         Some(Found {
             register: Some(register?),

@@ -149,20 +149,19 @@ impl FrontDevice {
         if outcome.bus_master_cleared {
             self.close_gate(|| self.session.revoke(Revocation::BusMasterOff));
         }
-        if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
+        if outcome.flr {
+            // At once, whatever else the write does: nothing of before comes any more, and nothing is mapped for a moment.
+            self.reset();
+        } else if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
             self.intx_may_be_allowed();
             self.send_due();
         }
-        // A reset unmaps everything: nothing is mapped for the moment before it.
         if outcome.moves_mappings() && !outcome.flr {
             self.rehook();
         }
         if outcome.forward {
             count(&self.counters.config_writes_remote);
             done = self.store(Space::Config, u64::from(offset), data).await;
-        }
-        if outcome.flr {
-            self.reset();
         }
         ConfigWrite {
             outcome: Outcome::sent(done),
@@ -189,8 +188,11 @@ impl FrontDevice {
         outcome
     }
 
-    /// Writes a BAR. Returns at once where the register's policy posts writes; dropped where there is nothing.
+    /// Writes a BAR. Returns at once where the register's policy posts writes; dropped where there is nothing, and by the expansion ROM.
     pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) -> Outcome {
+        if let Space::Rom = space {
+            return self.rom_holds(offset, data.len());
+        }
         count(&self.counters.bar_writes);
         let outcome = if self.reachable(space, offset, data.len()) {
             Outcome::sent(self.write_places(space, offset, data).await)
@@ -206,12 +208,16 @@ impl FrontDevice {
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
     pub fn reset(&self) {
         // First, so that nothing of before is pending in what is reset next.
-        self.close_gate(|| self.session.reset());
-        self.config().reset();
+        self.close_gate(|| {
+            // As one: nothing of after the reset finds the registers of before, nor is it undone here.
+            let mut config = self.config();
+            config.reset();
+            self.dma.lower(&mut config);
+            self.session.reset()
+        });
         if let Some(local) = &self.local {
             local.reset();
         }
-        self.lower_intx();
         self.rehook();
         self.session.kick();
     }
@@ -248,9 +254,16 @@ impl FrontDevice {
             let at = start.checked_add(index);
             *byte = at.and_then(|at| rom.get(at)).copied().unwrap_or(0xff);
         }
-        match start.checked_add(out.len()) {
-            Some(end) if end <= rom.len() => Outcome::Done,
-            _ => Outcome::NotDecoded,
+        self.rom_holds(offset, out.len())
+    }
+
+    /// Whether an access lies in the ROM: all of it is answered then, and a write changes nothing.
+    fn rom_holds(&self, offset: u64, length: usize) -> Outcome {
+        let end = offset.checked_add(length as u64);
+        if end.is_some_and(|end| end <= self.descriptor.space_size(Space::Rom)) {
+            Outcome::Done
+        } else {
+            Outcome::NotDecoded
         }
     }
 
@@ -288,10 +301,17 @@ impl FrontDevice {
         true
     }
 
-    /// Asks the host; false when any part has no result.
+    /// Asks the host; false when any part has no result. The parts of a long block are under way together.
     async fn fetch(&self, space: Space, offset: u64, out: &mut [u8]) -> bool {
+        let mut asked = Vec::with_capacity(1);
         for piece in pieces(space, offset, out.len()) {
-            let Ok(bytes) = self.session.read(piece.at, piece.extent).await else {
+            match self.session.ask(piece.at, piece.extent).await {
+                Ok(ticket) => asked.push((piece, ticket)),
+                Err(_) => return false,
+            }
+        }
+        for (piece, ticket) in asked {
+            let Ok(bytes) = ticket.answer().await else {
                 return false;
             };
             out[piece.start..piece.start + piece.len()].copy_from_slice(&bytes);
@@ -299,29 +319,37 @@ impl FrontDevice {
         true
     }
 
-    /// Tells the host; false when any part was dropped.
+    /// Tells the host; false when any part was dropped. The parts of a long block are under way together.
     async fn store(&self, space: Space, offset: u64, data: &[u8]) -> bool {
+        let mut told = Vec::new();
         for piece in pieces(space, offset, data.len()) {
             let bytes = &data[piece.start..piece.start + piece.len()];
-            let posting = self.posting(space, piece.at.offset);
-            let written = self
-                .session
-                .write(piece.at, piece.extent, posting, bytes)
-                .await;
-            if written.is_err() {
-                return false;
+            let posting = self.posting(space, piece.at.offset, piece.len());
+            let sent = self.session.tell(piece.at, piece.extent, posting, bytes);
+            match sent.await {
+                Ok(ticket) => told.extend(ticket),
+                Err(_) => return false,
             }
-            if self.descriptor.is_doorbell(space, piece.at.offset) {
+            if self.is_doorbell(space, piece.at.offset, piece.len()) {
                 self.session.push();
+            }
+        }
+        for ticket in told {
+            if ticket.answer().await.is_err() {
+                return false;
             }
         }
         true
     }
 
-    pub(crate) fn posting(&self, space: Space, offset: u64) -> Posting {
-        match self.descriptor.write_policy(space, offset) {
+    pub(crate) fn posting(&self, space: Space, offset: u64, length: usize) -> Posting {
+        match self.descriptor.write_policy(space, offset, length as u64) {
             WritePolicy::Posted => Posting::Posted,
             WritePolicy::NonPosted => Posting::NonPosted,
         }
+    }
+
+    pub(crate) fn is_doorbell(&self, space: Space, offset: u64, length: usize) -> bool {
+        self.descriptor.is_doorbell(space, offset, length as u64)
     }
 }

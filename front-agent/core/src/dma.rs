@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::{Bytes, BytesMut};
+use potemkin_pci::ConfigSpace;
 use potemkin_session::{
     access::{DmaError, Vector},
     front::{DmaRead, DmaWrite, Revocation},
@@ -87,6 +88,13 @@ impl Dma {
         self.intx.stale.store(true, Ordering::Release);
     }
 
+    /// The interrupt pin is low. Under the lock of configuration space, which shows it.
+    pub(crate) fn lower(&self, config: &mut ConfigSpace) {
+        self.intx.raised.store(false, Ordering::Relaxed);
+        config.set_interrupt_status(false);
+        self.intx_may_have_changed();
+    }
+
     fn refuse(&self, what: &str, address: u64, length: usize, error: DmaError) {
         self.counters.refused.fetch_add(1, Ordering::Relaxed);
         if self.logged.swap(true, Ordering::Relaxed) {
@@ -162,15 +170,16 @@ impl FrontDevice {
 
     /// The function was reset, or is gone: its interrupt pin is low.
     pub(crate) fn lower_intx(&self) {
-        self.take_intx(false);
-        self.dma.intx_may_have_changed();
+        self.dma.lower(&mut self.config());
     }
 
-    /// The device's level. One from before a reset that is not confirmed is not taken: the session tells the level once it is.
+    /// The device's level. One from before a reset that is not confirmed is not taken: the session tells the level once it is. A function
+    /// without a pin has none.
     fn take_intx(&self, level: bool) {
         // Looked at under the lock that a reset takes to lower it, or a level might slip in behind that.
         let mut config = self.config();
-        if level && self.session().is_resetting() {
+        let pin = self.descriptor().interrupts().intx_pin != 0;
+        if level && (!pin || self.session().is_resetting()) {
             return;
         }
         self.dma.intx.raised.store(level, Ordering::Relaxed);

@@ -13,7 +13,8 @@ use crate::{bus::Bus, device::FrontDevice};
 /// How a VMM interrupts its guest.
 ///
 /// Called by the session's driver, and by a thread of the guest's that unmasks what was pending, one message at a time: once the guest's write of a mask
-/// has returned, nothing of it comes any more. Must not block, and must not access the function.
+/// has returned, nothing of it comes any more. Must not block, and must not access the function. The function's locks are held meanwhile,
+/// that of its windows too: a VMM that unmaps a window under a lock of its own must not take that lock here.
 pub trait Interrupts: Send + Sync {
     /// The level of INTx, as the guest may see it.
     fn set_intx(&self, level: bool);

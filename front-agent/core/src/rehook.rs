@@ -3,12 +3,12 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use potemkin_pci::{ConfigSpace, Mapping};
+use potemkin_pci::{AddressKind, ConfigSpace, Mapping, Space};
 
 use crate::device::FrontDevice;
 
@@ -19,7 +19,7 @@ use crate::device::FrontDevice;
 /// Called on the thread whose config write (or reset) asks for it, which goes on when the guest's address map is as it says. Calls do not
 /// overlap: there is a lock of its own around them, taken before any other of the function's. So a call may look at configuration
 /// space and access regions, and wait for other threads that do; it must not write configuration space, reset, hook or unhook the same
-/// function, nor wait for a thread that does. So a VMM whose address map has a lock does not hold it while it hands an access to the function.
+/// function, or ask what is hooked, nor wait for a thread that does. So a VMM whose address map has a lock does not hold it while it hands an access to the function.
 pub trait Rehook: Send + Sync {
     /// Routes accesses to this range to the function. The range overlaps no other that is mapped for this function.
     ///
@@ -60,25 +60,39 @@ impl FrontDevice {
     /// From here on `vmm` is told of each range that the function answers, those of now included, until [`FrontDevice::unhook`].
     ///
     /// Each base takes effect as one: the new range is mapped, then the old one unmapped. If the VMM refuses the new one, the old stays:
-    /// the guest reads the base that it wrote and finds the device where it was. The next change of a base or of decode tries again; what
-    /// was refused is counted, and the first is logged as a warning. A range that stays so gives way when the guest places
+    /// the guest reads the base that it wrote and finds the device where it was, also by address ([`FrontDevice::memory_read`] and its kin). The
+    /// next change of a base or of decode tries again, and so does [`FrontDevice::retry_hooks`]; what was refused is counted, and the first is logged as a warning. A range that stays so gives way when the guest places
     /// another BAR there. BARs that change places are unmapped first, and mapped back if that fails.
     pub fn hook(&self, vmm: Arc<dyn Rehook>) {
         let mut state = self.hooks.state();
         state.unhook();
         state.vmm = Some(vmm);
+        self.hooks.publish(&state, None);
         let wanted = wanted(&self.config());
         self.hooks.settle(&mut state, wanted);
     }
 
     /// Unmaps everything and forgets the VMM. What holds the VMM's hooks usually holds this function too: without this call, neither ends.
     pub fn unhook(&self) {
-        self.hooks.state().unhook();
+        let mut state = self.hooks.state();
+        state.unhook();
+        self.hooks.publish(&state, None);
     }
 
     /// What is mapped now.
     pub fn hooked(&self) -> Vec<Mapping> {
         self.hooks.state().live.iter().flatten().copied().collect()
+    }
+
+    /// Tries again what the VMM refused to map, for one whose address map has changed since. Says whether all is mapped as the guest
+    /// programmed it.
+    pub fn retry_hooks(&self) -> bool {
+        let mut state = self.hooks.state();
+        let wanted = wanted(&self.config());
+        // What is mapped was asked for last, as far as anybody knows.
+        state.wanted = state.live;
+        self.hooks.settle(&mut state, wanted);
+        state.live == state.wanted
     }
 
     /// What was hooked so far.
@@ -115,6 +129,8 @@ fn slot(mapping: &Mapping) -> usize {
 /// The VMM's hooks. Dropped, it unmaps all.
 #[derive(Debug, Default)]
 pub(crate) struct Hooks {
+    /// What addresses lead to, of a function whose VMM maps it; none of one that decodes by its registers. Its lock is held for a look.
+    published: RwLock<Option<Vec<Mapping>>>,
     /// Held across the VMM's calls: two vCPUs that write configuration space rehook one after the other, each to what stands there then.
     state: Mutex<State>,
     mapped: AtomicU64,
@@ -144,6 +160,7 @@ impl Hooks {
         }
         state.wanted = wanted;
         state.unmap_unwanted();
+        self.publish(state, None);
         let mut moving = state.moving();
         while let Some(free) = moving.iter().position(|new| !state.is_taken(new)) {
             self.replace(state, moving.remove(free));
@@ -164,6 +181,8 @@ impl Hooks {
     /// Maps `new` instead of what its space has now. If that fails, it keeps that.
     fn replace(&self, state: &mut State, new: Mapping) {
         let Some(vmm) = state.vmm.clone() else { return };
+        // Both lead here while the VMM goes from one to the other.
+        self.publish(state, Some(new));
         match vmm.map(new) {
             Ok(()) => {
                 self.mapped.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +192,40 @@ impl Hooks {
             }
             Err(error) => self.refused(state, &new, &error),
         }
+        self.publish(state, None);
+    }
+
+    /// Where an access of `length` bytes at this address goes: by what the VMM has mapped, which may not be what the registers say. None: the
+    /// VMM maps nothing, and the registers decide.
+    pub(crate) fn find(
+        &self,
+        kind: AddressKind,
+        address: u64,
+        length: u64,
+    ) -> Option<Option<(Space, u64)>> {
+        let published = self.published.read();
+        let published = published.unwrap_or_else(PoisonError::into_inner);
+        let mut mapped = published.as_ref()?.iter();
+        Some(mapped.find_map(|mapping| {
+            let offset = mapping
+                .offset_of(address)
+                .filter(|_| mapping.kind == kind)?;
+            (length <= mapping.size - offset).then_some((mapping.space, offset))
+        }))
+    }
+
+    fn publish(&self, state: &State, coming: Option<Mapping>) {
+        let hooked = state.vmm.is_some();
+        let mapped = hooked.then(|| {
+            coming
+                .into_iter()
+                .chain(state.live.iter().flatten().copied())
+        });
+        let mut published = self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *published = mapped.map(Iterator::collect);
     }
 
     fn refused(&self, state: &State, new: &Mapping, error: &RehookError) {

@@ -65,8 +65,9 @@ enum Waiting {
     Done(Result<Bytes, Failure>),
 }
 
-/// Removes its entry when the waiter goes away, so that an abandoned wait leaves nothing behind.
-struct Ticket<'a> {
+/// Somebody waits for the answer to this access. Removes its entry when the waiter goes away, so that an abandoned wait leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Ticket<'a> {
     session: &'a Session,
     sequence: u64,
 }
@@ -96,10 +97,15 @@ impl Session {
     /// # Errors
     /// When there is no result; the guest gets all-ones then.
     pub async fn read(&self, at: Location, extent: Extent) -> Result<Bytes, Failure> {
+        self.ask(at, extent).await?.answer().await
+    }
+
+    /// Sends a read; the ticket waits for its answer. So several of one caller's are under way at a time.
+    pub(crate) async fn ask(&self, at: Location, extent: Extent) -> Result<Ticket<'_>, Failure> {
         let sequence = self
             .admitted(true, |core, now| core.read(now, at, extent))
             .await?;
-        self.answer(sequence).await
+        Ok(self.ticket(sequence))
     }
 
     /// Writes. A posted write returns once it has credit; a non-posted one once it is done.
@@ -113,15 +119,27 @@ impl Session {
         posting: Posting,
         data: &[u8],
     ) -> Result<(), Failure> {
+        match self.tell(at, extent, posting, data).await? {
+            None => Ok(()),
+            Some(ticket) => ticket.answer().await.map(drop),
+        }
+    }
+
+    /// Sends a write; of a non-posted one the ticket waits until it is done.
+    pub(crate) async fn tell(
+        &self,
+        at: Location,
+        extent: Extent,
+        posting: Posting,
+        data: &[u8],
+    ) -> Result<Option<Ticket<'_>>, Failure> {
+        let waits = posting == Posting::NonPosted;
         let sequence = self
-            .admitted(posting == Posting::NonPosted, |core, now| {
+            .admitted(waits, |core, now| {
                 core.write(now, at, extent, posting, data)
             })
             .await?;
-        match posting {
-            Posting::Posted => Ok(()),
-            Posting::NonPosted => self.answer(sequence).await.map(drop),
-        }
+        Ok(waits.then(|| self.ticket(sequence)))
     }
 
     /// Resets the function, in order with the accesses before and after. Waits for nothing. Gives the new DMA generation.
@@ -306,16 +324,20 @@ impl Session {
         .await
     }
 
-    async fn answer(&self, sequence: u64) -> Result<Bytes, Failure> {
-        let ticket = Ticket {
+    fn ticket(&self, sequence: u64) -> Ticket<'_> {
+        Ticket {
             session: self,
             sequence,
-        };
-        poll_fn(|context| ticket.poll(context.waker())).await
+        }
     }
 }
 
 impl Ticket<'_> {
+    /// Waits for the answer, at most for the session's deadline.
+    pub(crate) async fn answer(self) -> Result<Bytes, Failure> {
+        poll_fn(|context| self.poll(context.waker())).await
+    }
+
     fn poll(&self, waker: &Waker) -> Poll<Result<Bytes, Failure>> {
         let mut state = self.session.lock();
         match state.waiting.get_mut(&self.sequence) {

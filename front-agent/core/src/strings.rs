@@ -57,7 +57,7 @@ impl FrontDevice {
     async fn write_string(&self, space: Space, offset: u64, width: Width, data: &[u8]) -> bool {
         let place = self.string_place(space, offset, width);
         let at = location(space, offset, width);
-        let posting = self.posting(space, offset);
+        let posting = self.posting(space, offset, width.bytes());
         for chunk in data.chunks(MAX_ACCESS_BYTES) {
             let Some(extent) = extent(width, chunk.len()) else {
                 return false;
@@ -74,7 +74,7 @@ impl FrontDevice {
                 return false;
             }
         }
-        if self.descriptor().is_doorbell(space, offset) {
+        if self.is_doorbell(space, offset, width.bytes()) {
             self.session().push();
         }
         true

@@ -28,7 +28,7 @@ pub trait Function {
     fn config_write(&self, offset: u16, data: &[u8]) -> impl Future<Output = ()>;
 
     /// Fills `out` from a BAR or the ROM at `offset`. The range is inside the region, which is readable; what cannot
-    /// be read becomes all-ones. `out` comes filled with zeros and has 1 byte up to 1 MiB: 1, 2, 4 or 8 bytes are one
+    /// be read becomes all-ones. `out` comes filled with zeros and has 1 byte up to 64 KiB: 1, 2, 4 or 8 bytes are one
     /// access of that width.
     fn region_read(&self, space: Space, offset: u64, out: &mut [u8]) -> impl Future<Output = ()>;
 

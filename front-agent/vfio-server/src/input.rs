@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use potemkin_vfio_user::fdpass::{self, MAX_FDS, ReceiveError};
 use potemkin_vfio_user::{HEADER_LEN, Header, HeaderError};
 
-/// Bytes of one receive: 1,600 posted register writes. It grows to the longest message, 1 MiB, if one comes.
+/// Bytes of one receive: 1,600 posted register writes. It grows to the longest message, 64 KiB, if one comes.
 const ROOM: usize = 64 << 10;
 
 /// Bytes and descriptors, in order.

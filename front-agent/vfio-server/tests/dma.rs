@@ -491,7 +491,7 @@ fn a_long_transfer_goes_in_messages_of_the_negotiated_size() {
     let guest = Guest::new();
     client.set_memory(guest.clone());
     let done = done_eventfd(&mut client);
-    let len = (1 << 20) + 5;
+    let len = (1 << 16) + 5;
 
     start(&mut client, 2, 0, len);
     client.serve().unwrap();

@@ -89,7 +89,7 @@ const KINDS: &[Kind] = &[
             for (offset, count) in [
                 (0, 0),
                 (0, u32::MAX),
-                (0, (1 << 20) + 1),
+                (0, (1 << 16) + 1),
                 (4095, 2),
                 (u64::MAX, 1),
             ] {
@@ -265,7 +265,7 @@ const KINDS: &[Kind] = &[
         false,
         |raw| {
             for _ in 0..20 {
-                raw.send(&read(2, 0, 1 << 20));
+                raw.send(&read(2, 0, 1 << 16));
             }
         },
     ),

@@ -35,7 +35,7 @@ fn version_is_the_older_of_both_and_limits_are_ours() {
     let version = client.version();
     assert_eq!((version.major, version.minor), (0, 2));
     assert_eq!(version.capabilities.max_dma_maps, Some(4096));
-    assert_eq!(client.max_data_xfer(), 1 << 20);
+    assert_eq!(client.max_data_xfer(), 1 << 16);
     assert_eq!(client.max_msg_fds(), 16);
 }
 
@@ -158,7 +158,7 @@ fn odd_lengths_and_unaligned_places_are_blocks() {
 fn a_block_of_the_largest_size_goes_both_ways() {
     let server = Running::start();
     let mut client = server.client();
-    let data: Vec<u8> = (0..1 << 20).map(|at: u32| (at % 251) as u8).collect();
+    let data: Vec<u8> = (0..1 << 16).map(|at: u32| (at % 251) as u8).collect();
 
     client
         .region_write(BAR2, BAR2_SIZE / 2, &data, false)

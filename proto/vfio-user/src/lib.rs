@@ -22,9 +22,9 @@ pub use header::{Command, HEADER_LEN, Header, HeaderError, MessageType};
 /// An error number of the operating system, as replies carry it.
 pub use rustix::io::Errno;
 
-/// Most bytes that one region or DMA access may move, in either direction: what this side offers as
-/// `max_data_xfer_size`, and the specification's default.
-pub const MAX_DATA_XFER: u32 = 1 << 20;
+/// Most bytes that one region or DMA access may move, in either direction: what this side offers as `max_data_xfer_size`. Less than the
+/// specification's default of 1 MiB: an access is to be answered within seconds, whatever is behind it.
+pub const MAX_DATA_XFER: u32 = 1 << 16;
 
 /// Longest message that either side accepts, in bytes, header included: a region or DMA access of [`MAX_DATA_XFER`].
 pub const MAX_MESSAGE: u32 = 32 + MAX_DATA_XFER;

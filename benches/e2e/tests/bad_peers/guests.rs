@@ -268,7 +268,7 @@ fn offsets(vmm: &mut Vmm, _: &Dice) -> Verdict {
     for (offset, count) in [
         (0, 0),
         (0, u32::MAX),
-        (0, (1 << 20) + 1),
+        (0, (1 << 16) + 1),
         (1 << 20, 4),
         (u64::MAX, 1),
     ] {

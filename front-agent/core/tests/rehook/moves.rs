@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use potemkin_front_core::{FrontDevice, HookCounters, Rehook, RehookError};
+use potemkin_front_core::{FrontDevice, HookCounters, Outcome, Rehook, RehookError};
 use potemkin_pci::{AddressKind, Bar, Mapping};
 
 use crate::{
@@ -70,6 +70,29 @@ fn a_refused_move_leaves_the_old_range_and_is_counted() {
     let mut register = [0; 4];
     device.config_read_blocking(0x10, &mut register);
     assert_eq!(u64::from(u32::from_le_bytes(register)), C);
+}
+
+#[test]
+fn a_refused_move_leaves_the_device_at_its_old_address() {
+    const ROM: u16 = 0x30;
+    let vmm = Vmm::with_taken(&[(AddressKind::Memory, C, 16)]);
+    let device = two_pages(&vmm);
+    let found = |address| device.memory_read_blocking(address, &mut [0; 4]);
+    let rom = |address| place(&device, ROM, address | 1);
+    rom(C + PAGE);
+    assert_eq!(found(C + PAGE), Outcome::Done);
+
+    rom(C);
+
+    assert_eq!(found(C + PAGE), Outcome::Done);
+    assert_eq!(found(C), Outcome::NotDecoded);
+    assert!(!device.retry_hooks(), "it is still taken");
+    vmm.taken.lock().unwrap().clear();
+    assert!(device.retry_hooks());
+    assert_eq!(found(C), Outcome::Done);
+    assert_eq!(found(C + PAGE), Outcome::NotDecoded);
+    device.unhook();
+    assert_eq!(found(C), Outcome::Done, "by its registers");
 }
 
 #[test]

@@ -4,7 +4,6 @@ use super::ConfigSpace;
 use crate::{
     Message,
     bytes::{le16, le32},
-    capability::{MsiRegisters, MsiView},
 };
 
 impl ConfigSpace {
@@ -48,25 +47,24 @@ impl ConfigSpace {
             && self.bus_master_enabled()
     }
 
-    fn msi_registers(&self) -> Option<MsiRegisters> {
-        let at = self.special.msi.as_ref()?.start;
-        Some(MsiView::at(&self.image, at).registers(at))
-    }
-
     /// Mask and pending bits, if it has them.
     fn msi_masks(&self) -> Option<(u32, u32)> {
-        let mask = self.msi_registers()?.mask?;
+        let mask = self.special.msi_registers?.mask?;
         Some((le32(&self.image, mask), le32(&self.image, mask + 4)))
     }
 
     fn set_msi_pending(&mut self, pending: u32) {
-        if let Some(mask) = self.msi_registers().and_then(|registers| registers.mask) {
+        if let Some(mask) = self
+            .special
+            .msi_registers
+            .and_then(|registers| registers.mask)
+        {
             self.image[mask + 4..mask + 8].copy_from_slice(&pending.to_le_bytes());
         }
     }
 
     fn msi_message(&self, vector: u16) -> Option<Message> {
-        let registers = self.msi_registers()?;
+        let registers = self.special.msi_registers?;
         let low = le32(&self.image, registers.address) & !0b11;
         let high = registers.upper.map_or(0, |at| le32(&self.image, at));
         let own = self.msi_vectors().saturating_sub(1);

@@ -108,10 +108,16 @@ impl Ranges {
     }
 
     fn at(&self, bar: BarIndex, offset: u64) -> Option<&RegisterRange> {
+        self.touched(bar, offset, 1).first()
+    }
+
+    /// Those that have a byte in common with `length` bytes at `offset`.
+    fn touched(&self, bar: BarIndex, offset: u64, length: u64) -> &[RegisterRange] {
         let ranges = &self.all[self.by_bar[bar.as_usize()].clone()];
-        let after = ranges.partition_point(|range| range.offset <= offset);
-        let range = ranges.get(after.checked_sub(1)?)?;
-        range.contains(offset, 1).then_some(range)
+        let start = ranges.partition_point(|range| range.offset + range.length <= offset);
+        let end = offset.saturating_add(length);
+        let count = ranges[start..].partition_point(|range| range.offset < end);
+        &ranges[start..start + count]
     }
 }
 
@@ -128,26 +134,39 @@ impl Descriptor {
         self.inner.ranges.at(bar, offset)
     }
 
-    /// Whether a write that begins at `offset` of `space` waits.
+    /// Whether a write of `length` bytes at `offset` of `space` waits: it does when any of its bytes does.
     ///
     /// Where the descriptor does not say otherwise: memory writes are posted; port and configuration writes are not (PCI 3.0 section 3.2.5).
     #[must_use]
-    pub fn write_policy(&self, space: Space, offset: u64) -> WritePolicy {
+    pub fn write_policy(&self, space: Space, offset: u64, length: u64) -> WritePolicy {
         match space {
             Space::Config => self.inner.config.writes.unwrap_or(WritePolicy::NonPosted),
             Space::Rom => WritePolicy::Posted,
-            Space::Bar(bar) => self
-                .range_at(bar, offset)
-                .and_then(|range| range.writes)
-                .unwrap_or_else(|| self.default_policy(bar)),
+            Space::Bar(bar) => self.bar_policy(bar, offset, length),
         }
     }
 
-    /// Whether a write that begins at `offset` of `space` is worth sending at once.
+    fn bar_policy(&self, bar: BarIndex, offset: u64, length: u64) -> WritePolicy {
+        let default = self.default_policy(bar);
+        let ranges = self.inner.ranges.touched(bar, offset, length);
+        let of = |range: &RegisterRange| range.writes.unwrap_or(default);
+        match ranges {
+            [only] if only.contains(offset, length) => of(only),
+            _ if ranges.iter().all(|range| of(range) == WritePolicy::Posted) => default,
+            _ => WritePolicy::NonPosted,
+        }
+    }
+
+    /// Whether a write of `length` bytes at `offset` of `space` is worth sending at once: any of its bytes is.
     #[must_use]
-    pub fn is_doorbell(&self, space: Space, offset: u64) -> bool {
-        self.range_of(space, offset)
-            .is_some_and(|range| range.doorbell)
+    pub fn is_doorbell(&self, space: Space, offset: u64, length: u64) -> bool {
+        match space {
+            Space::Bar(bar) => {
+                let mut ranges = self.inner.ranges.touched(bar, offset, length).iter();
+                ranges.any(|range| range.doorbell)
+            }
+            Space::Rom | Space::Config => false,
+        }
     }
 
     /// Whether a write of `length` bytes may be merged with adjacent ones: it lies in one combining range.

@@ -207,6 +207,7 @@ mod tests {
 
         let expected = Capabilities {
             max_dma_maps: Some(65535),
+            max_data_xfer_size: Some(1 << 20),
             ..Capabilities::ours(1)
         };
         assert_eq!(version.capabilities, expected);
@@ -218,7 +219,7 @@ mod tests {
 
         assert_eq!(version.capabilities, Capabilities::default());
         assert_eq!(version.capabilities.msg_fds_limit(), 1);
-        assert_eq!(version.capabilities.data_xfer_limit(), 1 << 20);
+        assert_eq!(version.capabilities.data_xfer_limit(), MAX_DATA_XFER);
     }
 
     #[test]

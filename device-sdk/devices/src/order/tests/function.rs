@@ -31,9 +31,9 @@ fn it_has_every_kind_of_bar() {
     assert!(bars[2].1.prefetchable);
     assert!(descriptor.is_combining(Space::Bar(BarIndex::B2), 0x100, 8));
     assert!(!descriptor.is_combining(Space::Bar(BarIndex::B0), 0x60, 8));
-    let ports = descriptor.write_policy(Space::Bar(BarIndex::B1), 0);
+    let ports = descriptor.write_policy(Space::Bar(BarIndex::B1), 0, 1);
     assert_eq!(ports, WritePolicy::NonPosted);
-    assert!(descriptor.is_doorbell(Space::Bar(BarIndex::B0), 0x120));
+    assert!(descriptor.is_doorbell(Space::Bar(BarIndex::B0), 0x120, 1));
 }
 
 #[test]

@@ -31,8 +31,8 @@ fn regions_have_the_length_of_their_range_and_the_policy_of_their_bus() {
     assert_eq!(descriptor.space_size(ports), 7);
     assert_eq!(descriptor.space_size(memory), 0x5000);
     assert_eq!(descriptor.space_size(Space::Config), 0);
-    assert_eq!(descriptor.write_policy(ports, 0), WritePolicy::NonPosted);
-    assert_eq!(descriptor.write_policy(memory, 0), WritePolicy::Posted);
+    assert_eq!(descriptor.write_policy(ports, 0, 1), WritePolicy::NonPosted);
+    assert_eq!(descriptor.write_policy(memory, 0, 1), WritePolicy::Posted);
     assert_eq!(descriptor.interrupts().intx_pin, 1);
     assert_eq!(descriptor.vendor_id(), 0xffff);
     assert_eq!(descriptor.bars().count(), 0);
@@ -68,7 +68,7 @@ fn it_survives_as_parts() {
     let again = Descriptor::try_from(descriptor.to_parts()).unwrap();
 
     assert_eq!(again, descriptor);
-    assert!(again.is_doorbell(Space::Bar(BarIndex::B0), 0x10));
+    assert!(again.is_doorbell(Space::Bar(BarIndex::B0), 0x10, 1));
 }
 
 #[test]

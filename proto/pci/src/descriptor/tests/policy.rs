@@ -19,11 +19,14 @@ fn descriptor() -> Descriptor {
 #[test]
 fn without_a_range_the_kind_of_space_decides() {
     let descriptor = descriptor();
-    assert_eq!(descriptor.write_policy(B0, 0), Posted);
-    assert_eq!(descriptor.write_policy(B1, 0), NonPosted);
-    assert_eq!(descriptor.write_policy(Space::Bar(BarIndex::B4), 0), Posted);
-    assert_eq!(descriptor.write_policy(Space::Config, 0x100), NonPosted);
-    assert_eq!(descriptor.write_policy(Space::Rom, 0), Posted);
+    assert_eq!(descriptor.write_policy(B0, 0, 1), Posted);
+    assert_eq!(descriptor.write_policy(B1, 0, 1), NonPosted);
+    assert_eq!(
+        descriptor.write_policy(Space::Bar(BarIndex::B4), 0, 1),
+        Posted
+    );
+    assert_eq!(descriptor.write_policy(Space::Config, 0x100, 1), NonPosted);
+    assert_eq!(descriptor.write_policy(Space::Rom, 0, 1), Posted);
 }
 
 #[test]
@@ -33,7 +36,7 @@ fn a_device_may_have_its_configuration_writes_posted() {
         .config_writes(Posted)
         .build()
         .unwrap();
-    assert_eq!(descriptor.write_policy(Space::Config, 4), Posted);
+    assert_eq!(descriptor.write_policy(Space::Config, 4, 1), Posted);
     assert_eq!(Descriptor::try_from(descriptor.to_parts()), Ok(descriptor));
 }
 
@@ -46,24 +49,44 @@ fn a_range_overrides_exactly_its_bytes() {
         (0x30f, NonPosted),
         (0x310, Posted),
     ] {
-        assert_eq!(descriptor.write_policy(B0, offset), policy, "{offset:#x}");
+        assert_eq!(
+            descriptor.write_policy(B0, offset, 1),
+            policy,
+            "{offset:#x}"
+        );
     }
-    assert_eq!(descriptor.write_policy(B1, 8), Posted);
-    assert_eq!(descriptor.write_policy(B1, 7), NonPosted);
+    assert_eq!(descriptor.write_policy(B1, 8, 1), Posted);
+    assert_eq!(descriptor.write_policy(B1, 7, 1), NonPosted);
 }
 
 #[test]
 fn a_range_without_a_policy_leaves_the_default() {
-    assert_eq!(descriptor().write_policy(B0, 0x100), Posted);
+    assert_eq!(descriptor().write_policy(B0, 0x100, 1), Posted);
 }
 
 #[test]
-fn doorbells_are_told_by_the_first_byte() {
+fn an_access_across_ranges_takes_the_stricter_policy_and_any_doorbell() {
     let descriptor = descriptor();
-    assert!(descriptor.is_doorbell(B0, 0x100) && descriptor.is_doorbell(B0, 0x10f));
-    assert!(!descriptor.is_doorbell(B0, 0xff) && !descriptor.is_doorbell(B0, 0x110));
-    assert!(!descriptor.is_doorbell(B2, 0x100));
-    assert!(!descriptor.is_doorbell(Space::Config, 0x100));
+    assert_eq!(descriptor.write_policy(B0, 0x2fc, 4), Posted);
+    assert_eq!(descriptor.write_policy(B0, 0x2fc, 8), NonPosted);
+    assert_eq!(descriptor.write_policy(B0, 0x30c, 8), NonPosted);
+    assert_eq!(descriptor.write_policy(B0, 0, u64::MAX), NonPosted);
+    assert_eq!(
+        descriptor.write_policy(B1, 8, 16),
+        NonPosted,
+        "past its range"
+    );
+    assert!(descriptor.is_doorbell(B0, 0xfc, 8));
+    assert!(!descriptor.is_doorbell(B0, 0xfc, 4));
+}
+
+#[test]
+fn doorbells_are_told_by_their_bytes() {
+    let descriptor = descriptor();
+    assert!(descriptor.is_doorbell(B0, 0x100, 1) && descriptor.is_doorbell(B0, 0x10f, 1));
+    assert!(!descriptor.is_doorbell(B0, 0xff, 1) && !descriptor.is_doorbell(B0, 0x110, 1));
+    assert!(!descriptor.is_doorbell(B2, 0x100, 1));
+    assert!(!descriptor.is_doorbell(Space::Config, 0x100, 1));
 }
 
 #[test]
