@@ -39,7 +39,7 @@ pub enum BackgroundError {
 type Started = (Arc<FrontDevice>, Attachment);
 
 impl BackgroundFunction {
-    /// Attaches and returns once the host has accepted the session. `bus` is called on the session's thread; [`crate::NoBus`] is for a
+    /// Attaches and returns once the host has accepted the session, or once nothing is left of the try. `bus` is called on the session's thread; [`crate::NoBus`] is for a
     /// device that raises no interrupts. For a VMM that keeps the MSI-X table itself ([`FrontDevice::new`]).
     ///
     /// # Errors
@@ -84,13 +84,21 @@ impl BackgroundFunction {
             .name("potemkin-session".to_owned())
             .spawn(move || runtime.block_on(run(attach, answer, stopped)))
             .map_err(BackgroundError::Thread)?;
-        let (device, attachment) = answered.recv().map_err(|_| BackgroundError::Ended)??;
-        Ok(Self {
-            device,
-            attachment,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let answer = answered.recv().map_err(|_| BackgroundError::Ended);
+        match answer.and_then(|started| Ok(started?)) {
+            Ok((device, attachment)) => Ok(Self {
+                device,
+                attachment,
+                stop: Some(stop),
+                thread: Some(thread),
+            }),
+            Err(error) => {
+                // When the caller hears of it the device is given back, and `bus` is called no more.
+                drop(stop);
+                join(thread);
+                Err(error)
+            }
+        }
     }
 
     /// What was attached.
@@ -109,11 +117,15 @@ impl Drop for BackgroundFunction {
     fn drop(&mut self) {
         self.device.unhook();
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the session's thread panicked");
+        if let Some(thread) = self.thread.take() {
+            join(thread);
         }
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("the session's thread panicked");
     }
 }
 
