@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -51,6 +52,26 @@ fn tool(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The shared library by both its names, as a package installs it: that which the linker is given, and that which programs ask for.
+fn installed(dir: &Path) -> PathBuf {
+    let lib = dir.join("lib");
+    fs::create_dir_all(&lib).unwrap();
+    for name in ["libpotemkin_front.so", &soname()] {
+        let link = lib.join(name);
+        if !link.exists() {
+            symlink(libraries().join("libpotemkin_front.so"), link).unwrap();
+        }
+    }
+    lib
+}
+
+fn soname() -> String {
+    format!(
+        "libpotemkin_front.so.{}",
+        potemkin_front::POTEMKIN_ABI_VERSION
+    )
+}
+
 /// Compiles the C program of this name and links it.
 fn build(dir: &Path, name: &str, library: Library) -> PathBuf {
     let program = dir.join(format!("{name}-{library:?}"));
@@ -62,15 +83,16 @@ fn build(dir: &Path, name: &str, library: Library) -> PathBuf {
         .arg(package("tests/c_abi").join(name).with_extension("c"))
         .arg("-o")
         .arg(&program);
-    let libraries = libraries();
     match library {
-        Library::Shared => cc
-            .arg("-L")
-            .arg(&libraries)
-            .arg("-lpotemkin_front")
-            .arg(format!("-Wl,-rpath,{}", libraries.display())),
+        Library::Shared => {
+            let lib = installed(dir);
+            cc.arg("-L")
+                .arg(&lib)
+                .arg("-lpotemkin_front")
+                .arg(format!("-Wl,-rpath,{}", lib.display()))
+        }
         // What `rustc --print native-static-libs` names.
-        Library::Static => cc.arg(libraries.join("libpotemkin_front.a")).args([
+        Library::Static => cc.arg(libraries().join("libpotemkin_front.a")).args([
             "-lgcc_s",
             "-lutil",
             "-lrt",
@@ -222,6 +244,18 @@ fn c_hears_why_it_is_refused() {
 
     assert!(wrong_role.contains("an agent's is needed"), "{wrong_role}");
     assert!(wrong_broker.contains("broker/another"), "{wrong_broker}");
+}
+
+#[test]
+fn programs_ask_for_the_library_of_the_interface_that_they_were_linked_with() {
+    let dynamic = tool(
+        Command::new("readelf")
+            .arg("-d")
+            .arg(libraries().join("libpotemkin_front.so")),
+    );
+
+    let wanted = format!("soname: [{}]", soname());
+    assert!(dynamic.contains(&wanted), "{dynamic}");
 }
 
 /// The functions that the header declares.
