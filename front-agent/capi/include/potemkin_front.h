@@ -1,10 +1,43 @@
 /* A remote PCI function for VMMs written in C: libpotemkin_front. Licence: Apache-2.0 OR MIT.
  *
- * Made from the Rust sources by cbindgen; do not edit. How to use it: the documentation of the crate potemkin-capi.
+ * Made from the Rust sources by cbindgen; do not edit. Examples, and the same with links: the documentation of the crate potemkin-capi.
  *
- * Threads: any thread may call any function at any time, but potemkin_close, which must be the last. Callbacks come on a thread of
- * the library's; message, map and unmap also on the thread whose call causes them. A callback may call potemkin_abi_version and
- * nothing else of this library, and must not wait for a thread that is inside a call of it. */
+ * Linking. Shared: -lpotemkin_front; the library's name at run time is libpotemkin_front.so.N, N being POTEMKIN_ABI_VERSION: install it so, and
+ * libpotemkin_front.so as a link to it. Static: libpotemkin_front.a -lgcc_s -lutil -lrt -lpthread -lm -ldl, in this order, last.
+ *
+ * Threads. Any thread may call any function at any time, but potemkin_close, which must be the last with its handle. Callbacks come on a
+ * thread of the library's; message, map and unmap also on the thread whose call causes them. A callback may call potemkin_abi_version and
+ * nothing else of this library, and must not wait for a thread that is inside a call of it.
+ *
+ * Accesses. Buffers hold bytes as they lie on the bus, the one at the lowest address first: a number is little-endian in them, whatever the
+ * machine is. Numbers that are arguments (addresses, a message's data) are the machine's own. Where nothing else is said an access may have
+ * any length from 1 byte to POTEMKIN_ACCESS_MAX, at any alignment. 1, 2, 4 and 8 bytes are one access of that width; any other
+ * length is a block of consecutive elements, as wide as its alignment and length allow.
+ *
+ * Blocks and strings travel in pieces of 4096 bytes at most (of a block, also one each that alignment makes at its ends), in order, each one
+ * access of the session: those of other threads may come between two. A piece is done or not done. POTEMKIN_STATUS_FAILED means that one
+ * piece at least was not, and says nothing of the others: the device may have seen their writes, and the effects of their reads. What a device
+ * refuses of a posted write nobody hears of.
+ *
+ * Waiting. An access of one piece waits for deadline_ms at most, for room among those that are under way (a posted write too) and for its answer
+ * together; then the session is lost: what waits ends, and later accesses fail at once. A longer access may
+ * wait so long for each of its pieces.
+ *
+ * One process is one agent: its certificate. Two processes with one certificate take devices from each other: opening a device that the
+ * other has (or by a selector that fits it, when none is free) ends the other's session at once, which is then POTEMKIN_STATUS_FAILED, "superseded". This
+ * is how a restarted VMM gets its devices back. Give each VMM a certificate of its own. Within a process a device can be open once: a second
+ * potemkin_open gives POTEMKIN_STATUS_TRY_AGAIN.
+ *
+ * Growth. Structures that a caller gives begin with their size; fields are added at their end. What the caller's structure does not have is
+ * 0, which means "as before"; what the library's does not have must be 0, or the call gives POTEMKIN_STATUS_INVALID_ARGUMENT. potemkin_get_info
+ * fills what both have and sets what only the caller's has to 0. Of a structure that the library gives (potemkin_mapping) a caller looks at
+ * no field beyond the size that it has. potemkin_bar_info does not grow. New statuses and other values may come: treat one that you do not know as
+ * POTEMKIN_STATUS_FAILED.
+ *
+ * Processes and signals. A child of fork() has no session: it may exec or _exit, and neither uses nor closes a handle. Descriptors are closed
+ * on exec. A process that ends without potemkin_close leaves its devices to the broker, which frees them when it has noticed. The library
+ * installs no signal handler and raises no SIGPIPE; its threads have the signal mask of the thread that called potemkin_open. No function may
+ * be called in a signal handler; an interrupted one goes on. */
 
 #ifndef POTEMKIN_FRONT_H
 #define POTEMKIN_FRONT_H
@@ -52,7 +85,7 @@ enum potemkin_status
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
   /**
-   * Done, all of it; or a posted write that is on its way.
+   * Done, all of it; or a posted write that is on its way, of which nobody hears what the device made of it.
    */
   POTEMKIN_STATUS_OK = 0,
   /**
@@ -63,7 +96,8 @@ enum potemkin_status
   POTEMKIN_STATUS_NOT_DECODED = 1,
   /**
    * The function decodes it and there is no result: the device refused, or the session is lost. A read has filled its
-   * buffer with what the guest is to see: all-ones, or in configuration space the bits that are known here.
+   * buffer with what the guest is to see: all-ones (a string: from the piece that failed), or in configuration space the bits that
+   * are known here. Of an access of more than 4096 bytes other pieces may have been done.
    */
   POTEMKIN_STATUS_FAILED = 2,
   /**
@@ -216,8 +250,8 @@ typedef struct potemkin_options {
    */
   const char *key_file;
   /**
-   * How long an access may stay unanswered, in milliseconds, before the session is lost: 50 to 60000, or 0 for 1000. The longest
-   * that a vCPU ever waits, and it waits so long once only.
+   * How long a piece of an access may stay unanswered, in milliseconds, before the session is lost: 50 to 60000, or 0 for 1000. So
+   * long a vCPU waits for a host that is silent, once ("Waiting", above).
    */
   uint32_t deadline_ms;
   /**
@@ -408,8 +442,10 @@ extern "C" {
 uint32_t potemkin_abi_version(void);
 
 /**
- * Claims a device and opens a session on it; returns when the device's host has accepted it (or when something failed: within some
- * 10 s each for reaching the broker and for its answer).
+ * Claims a device and opens a session on it; returns when the device's host has accepted it, or when something failed and all is undone: no
+ * callback comes any more, and the device is given back. What is refused fails at once. What does not answer is given up: the broker, or
+ * one's way to it, after 5 s (besides the time that the system takes for its name), each of its answers after 10 s, the host after
+ * `deadline_ms`; with giving the device back that is half a minute at the worst.
  *
  * `url`: `potemkin://broker[:port]/device`, or `potemkin://broker[:port]/?class=CLASS&label.KEY=VALUE` for any free device that
  * fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
@@ -417,7 +453,8 @@ uint32_t potemkin_abi_version(void);
  *
  * `callbacks` may be null. Callbacks may come before this returns; so does `map` for a platform function. On success `*function` is the
  * handle, to be closed with `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut
- * if `reason_size` is too small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
+ * if `reason_size` is too small (512 is plenty). The buffer is the caller's; it may be null. Both are always written; the line is empty on
+ * success, and where the status says it all (`POTEMKIN_STATUS_IN_CALLBACK`, `POTEMKIN_STATUS_INTERNAL`).
  *
  * A session that is lost stays lost: reads give `POTEMKIN_STATUS_FAILED` and all-ones. Close it and open again.
  *
@@ -435,7 +472,7 @@ potemkin_status potemkin_open(const char *url,
 /**
  * Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. Before it
  * returns, `unmap` is called for all that is mapped, and INTx is lowered; afterwards no callback comes any more and no window is
- * touched. It waits for the broker, some 10 s at most.
+ * touched. It waits for a callback or a copy that goes on, and for the broker, some 15 s at most.
  *
  * # Safety
  * No other call with this handle is going on or comes after.
@@ -454,7 +491,8 @@ potemkin_status potemkin_state(const struct potemkin_function *function,
 
 /**
  * Resets the function, as a bus reset does: configuration space is as at power-on at once; the device is reset in order with the
- * accesses around; no interrupt and no DMA of before reaches the guest afterwards. Waits for nothing.
+ * accesses around; no message and no DMA of before reaches the guest afterwards, and `set_intx` lowers the line soon. Calls `unmap` for
+ * what was mapped. Waits for a copy or a callback that goes on, never for the network.
  *
  * # Safety
  * `function` is open.
@@ -480,7 +518,7 @@ potemkin_status potemkin_ack_intx(const struct potemkin_function *function);
 potemkin_status potemkin_get_info(const struct potemkin_function *function, struct potemkin_info *info);
 
 /**
- * Reads configuration space, 1 to 4096 bytes. Local, but for bits that the device declares volatile: those ask its host. Bytes
+ * Reads configuration space, 1 to 4096 bytes that end at 4096 or before. Local, but for bits that the device declares volatile: those ask its host. Bytes
  * beyond the function's own configuration space read as all-ones.
  *
  * # Safety
@@ -492,8 +530,9 @@ potemkin_status potemkin_config_read(const struct potemkin_function *function,
                                      size_t length);
 
 /**
- * Writes configuration space, 1 to 4096 bytes, of which the bits count that the device lets the guest write. Waits for the
- * device where it wants to hear of the write.
+ * Writes configuration space, 1 to 4096 bytes that end at 4096 or before, of which the bits count that the device lets the guest write. Waits for the
+ * device where it wants to hear of the write. One that turns bus mastering off or resets the function also waits for a copy or a callback
+ * that goes on, as `potemkin_reset` does; one that moves what decodes calls `map` and `unmap`.
  *
  * # Safety
  * `function` is open; the bytes at `data` can be read.
@@ -504,8 +543,8 @@ potemkin_status potemkin_config_write(const struct potemkin_function *function,
                                       size_t length);
 
 /**
- * Reads at an offset in a BAR (0 to 5, memory or ports) or in the expansion ROM (`POTEMKIN_ROM`). 1, 2, 4 and 8 bytes are one
- * access of that width; more are a block of consecutive elements, at most `POTEMKIN_ACCESS_MAX` bytes.
+ * Reads at an offset in a BAR (0 to 5, memory or ports) or in the expansion ROM (`POTEMKIN_ROM`), whose image is here, and which is
+ * read so whether its enable bit is on or off.
  *
  * # Safety
  * `function` is open; the bytes at `out` can be written.
@@ -517,8 +556,8 @@ potemkin_status potemkin_bar_read(const struct potemkin_function *function,
                                   size_t length);
 
 /**
- * Writes at an offset in a BAR. Returns at once where the device posts its writes, as memory does by default; else when the
- * device has done it.
+ * Writes at an offset in a BAR. Returns without waiting for the device where the device posts its writes, as memory does by default; else
+ * when the device has done it. The expansion ROM ignores what is written to it.
  *
  * # Safety
  * `function` is open; the bytes at `data` can be read.
@@ -530,8 +569,8 @@ potemkin_status potemkin_bar_write(const struct potemkin_function *function,
                                    size_t length);
 
 /**
- * Reads one register `count` times, as a string instruction (REP INS) does: one access, one round trip. `width` is 1, 2, 4 or
- * 8; `out` has room for `count * width` bytes, at most `POTEMKIN_ACCESS_MAX`.
+ * Reads one register `count` times, as a string instruction (REP INS) does: one round trip for each 4096 bytes. `width` is 1, 2, 4 or
+ * 8; `out` has room for `count * width` bytes, at most `POTEMKIN_ACCESS_MAX`. The expansion ROM has no registers.
  *
  * # Safety
  * `function` is open; the bytes at `out` can be written.
@@ -544,7 +583,7 @@ potemkin_status potemkin_bar_read_string(const struct potemkin_function *functio
                                          size_t count);
 
 /**
- * Writes one register `count` times, as a string instruction (REP OUTS) does: one access.
+ * Writes one register `count` times, as a string instruction (REP OUTS) does: one access for each 4096 bytes.
  *
  * # Safety
  * `function` is open; the bytes at `data` can be read.
@@ -558,7 +597,7 @@ potemkin_status potemkin_bar_write_string(const struct potemkin_function *functi
 
 /**
  * Reads at a guest-physical address, if this function decodes it by its BARs and command register as the guest has programmed
- * them (or by its expansion ROM's).
+ * them (or by its expansion ROM's). All of it lies in one BAR, or the function does not decode it.
  *
  * # Safety
  * `function` is open; the bytes at `out` can be written.
@@ -580,7 +619,7 @@ potemkin_status potemkin_memory_write(const struct potemkin_function *function,
                                       size_t length);
 
 /**
- * Reads a port, if this function decodes it.
+ * Reads a port, if this function decodes it. More than its width of a register are the ports that follow (not `count` times this one).
  *
  * # Safety
  * `function` is open; the bytes at `out` can be written.
@@ -602,7 +641,7 @@ potemkin_status potemkin_port_write(const struct potemkin_function *function,
                                     size_t length);
 
 /**
- * Reads a port `count` times (REP INS), if this function decodes it: one access. As `potemkin_bar_read_string`.
+ * Reads a port `count` times (REP INS), if this function decodes it. As `potemkin_bar_read_string`.
  *
  * # Safety
  * `function` is open; the bytes at `out` can be written.
@@ -614,7 +653,7 @@ potemkin_status potemkin_port_read_string(const struct potemkin_function *functi
                                           size_t count);
 
 /**
- * Writes a port `count` times (REP OUTS), if this function decodes it: one access.
+ * Writes a port `count` times (REP OUTS), if this function decodes it. As `potemkin_bar_write_string`.
  *
  * # Safety
  * `function` is open; the bytes at `data` can be read.
@@ -631,7 +670,11 @@ potemkin_status potemkin_port_write_string(const struct potemkin_function *funct
  *
  * `base` is where the VMM has that memory mapped; the library copies from and to it until the window is unmapped or the function is closed. With
  * `base` null the callbacks `read_guest_memory` and `write_guest_memory` do it. Windows do not overlap; there are 4096 at most.
- * Without a window the device's DMA is refused, as it is while the guest has bus mastering turned off.
+ * Without a window the device's DMA is refused, as it is while the guest has bus mastering turned off. All of a transfer is allowed, or
+ * nothing of it moves and the device hears of that; so a window with `flags` 0 is one that refuses.
+ *
+ * `POTEMKIN_STATUS_INVALID_ARGUMENT`: other flags, no bytes, beyond 2^64, longer than memory can be, an overlap, too many. A lost session still
+ * takes windows. Waits for a copy or a callback that goes on, never for the network.
  *
  * # Safety
  * `base` is null, or `size` bytes there can be read (and written, if the device may) until then.
@@ -643,8 +686,8 @@ potemkin_status potemkin_map_window(const struct potemkin_function *function,
                                     void *base);
 
 /**
- * Withdraws a window that was mapped with this address and size. When this returns nothing touches it any more; it waits for a copy
- * that is going on, never for the network.
+ * Withdraws a window that was mapped with this address and size; without one it gives `POTEMKIN_STATUS_INVALID_ARGUMENT` and changes nothing.
+ * When this returns nothing touches the window any more; it waits for a copy or a callback that goes on, never for the network.
  *
  * # Safety
  * `function` is open.

@@ -1,6 +1,6 @@
 //! The guest's accesses: configuration space, BARs, and addresses as they stand on the bus.
 //!
-//! All of an access is done or none of it is the caller's to see: no lengths come back.
+//! No lengths come back: an access is done, or it has no result.
 #![allow(unsafe_code, reason = "C has pointers")]
 
 use std::ffi::c_void;
@@ -58,7 +58,7 @@ unsafe fn access(
     }
 }
 
-/// Reads configuration space, 1 to 4096 bytes. Local, but for bits that the device declares volatile: those ask its host. Bytes
+/// Reads configuration space, 1 to 4096 bytes that end at 4096 or before. Local, but for bits that the device declares volatile: those ask its host. Bytes
 /// beyond the function's own configuration space read as all-ones.
 ///
 /// # Safety
@@ -83,8 +83,9 @@ pub unsafe extern "C" fn potemkin_config_read(
     })
 }
 
-/// Writes configuration space, 1 to 4096 bytes, of which the bits count that the device lets the guest write. Waits for the
-/// device where it wants to hear of the write.
+/// Writes configuration space, 1 to 4096 bytes that end at 4096 or before, of which the bits count that the device lets the guest write. Waits for the
+/// device where it wants to hear of the write. One that turns bus mastering off or resets the function also waits for a copy or a callback
+/// that goes on, as `potemkin_reset` does; one that moves what decodes calls `map` and `unmap`.
 ///
 /// # Safety
 /// `function` is open; the bytes at `data` can be read.
@@ -108,8 +109,8 @@ pub unsafe extern "C" fn potemkin_config_write(
     })
 }
 
-/// Reads at an offset in a BAR (0 to 5, memory or ports) or in the expansion ROM (`POTEMKIN_ROM`). 1, 2, 4 and 8 bytes are one
-/// access of that width; more are a block of consecutive elements, at most `POTEMKIN_ACCESS_MAX` bytes.
+/// Reads at an offset in a BAR (0 to 5, memory or ports) or in the expansion ROM (`POTEMKIN_ROM`), whose image is here, and which is
+/// read so whether its enable bit is on or off.
 ///
 /// # Safety
 /// `function` is open; the bytes at `out` can be written.
@@ -134,8 +135,8 @@ pub unsafe extern "C" fn potemkin_bar_read(
     })
 }
 
-/// Writes at an offset in a BAR. Returns at once where the device posts its writes, as memory does by default; else when the
-/// device has done it.
+/// Writes at an offset in a BAR. Returns without waiting for the device where the device posts its writes, as memory does by default; else
+/// when the device has done it. The expansion ROM ignores what is written to it.
 ///
 /// # Safety
 /// `function` is open; the bytes at `data` can be read.
@@ -160,8 +161,8 @@ pub unsafe extern "C" fn potemkin_bar_write(
     })
 }
 
-/// Reads one register `count` times, as a string instruction (REP INS) does: one access, one round trip. `width` is 1, 2, 4 or
-/// 8; `out` has room for `count * width` bytes, at most `POTEMKIN_ACCESS_MAX`.
+/// Reads one register `count` times, as a string instruction (REP INS) does: one round trip for each 4096 bytes. `width` is 1, 2, 4 or
+/// 8; `out` has room for `count * width` bytes, at most `POTEMKIN_ACCESS_MAX`. The expansion ROM has no registers.
 ///
 /// # Safety
 /// `function` is open; the bytes at `out` can be written.
@@ -188,7 +189,7 @@ pub unsafe extern "C" fn potemkin_bar_read_string(
     })
 }
 
-/// Writes one register `count` times, as a string instruction (REP OUTS) does: one access.
+/// Writes one register `count` times, as a string instruction (REP OUTS) does: one access for each 4096 bytes.
 ///
 /// # Safety
 /// `function` is open; the bytes at `data` can be read.
@@ -216,7 +217,7 @@ pub unsafe extern "C" fn potemkin_bar_write_string(
 }
 
 /// Reads at a guest-physical address, if this function decodes it by its BARs and command register as the guest has programmed
-/// them (or by its expansion ROM's).
+/// them (or by its expansion ROM's). All of it lies in one BAR, or the function does not decode it.
 ///
 /// # Safety
 /// `function` is open; the bytes at `out` can be written.
@@ -262,7 +263,7 @@ pub unsafe extern "C" fn potemkin_memory_write(
     })
 }
 
-/// Reads a port, if this function decodes it.
+/// Reads a port, if this function decodes it. More than its width of a register are the ports that follow (not `count` times this one).
 ///
 /// # Safety
 /// `function` is open; the bytes at `out` can be written.
@@ -300,7 +301,7 @@ pub unsafe extern "C" fn potemkin_port_write(
     })
 }
 
-/// Reads a port `count` times (REP INS), if this function decodes it: one access. As `potemkin_bar_read_string`.
+/// Reads a port `count` times (REP INS), if this function decodes it. As `potemkin_bar_read_string`.
 ///
 /// # Safety
 /// `function` is open; the bytes at `out` can be written.
@@ -325,7 +326,7 @@ pub unsafe extern "C" fn potemkin_port_read_string(
     })
 }
 
-/// Writes a port `count` times (REP OUTS), if this function decodes it: one access.
+/// Writes a port `count` times (REP OUTS), if this function decodes it. As `potemkin_bar_write_string`.
 ///
 /// # Safety
 /// `function` is open; the bytes at `data` can be read.

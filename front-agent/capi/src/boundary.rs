@@ -113,7 +113,8 @@ pub(crate) unsafe fn take<T: Versioned>(pointer: *const T) -> Result<T, Status> 
     Ok(unsafe { value.assume_init() })
 }
 
-/// Gives a structure to a caller, as much of it as the caller knows. Its first field stays what the caller wrote.
+/// Gives a structure to a caller, as much of it as the caller knows; what only the caller knows becomes 0. Its first field stays what the
+/// caller wrote.
 ///
 /// # Safety
 /// Null, or a pointer to as many writable bytes as the first field says.
@@ -122,13 +123,15 @@ pub(crate) unsafe fn give<T: Versioned>(value: &T, pointer: *mut T) -> Result<()
     let size = unsafe { size_of_caller(pointer)? };
     let begin = size_of::<usize>();
     let known = size.min(size_of::<T>());
-    // SAFETY: `known` is not below the first version's size, and no more than either side has.
+    let out = pointer.cast::<u8>();
+    // SAFETY: `known` is not below the first version's size, and no more than either side has; the caller has `size`.
     unsafe {
         ptr::copy_nonoverlapping(
             ptr::from_ref(value).cast::<u8>().add(begin),
-            pointer.cast::<u8>().add(begin),
+            out.add(begin),
             known - begin,
         );
+        out.add(known).write_bytes(0, size - known);
     }
     Ok(())
 }

@@ -85,6 +85,16 @@ fn an_older_caller_is_given_what_it_knows() {
 }
 
 #[test]
+fn a_newer_caller_is_given_zeros_for_what_is_not_known_here() {
+    let mut words = [u64::MAX; 6];
+    words[0] = 40;
+    let pointer = ptr::from_mut(&mut words).cast::<Newer>();
+    // SAFETY: it is larger than it says.
+    unsafe { give(&newer(0), pointer) }.unwrap();
+    assert_eq!(words[2..], [3, 0, 0, u64::MAX]);
+}
+
+#[test]
 fn text_is_cut_at_a_character_and_always_ends() {
     let mut buffer = [0x7f_u8; 8];
     let write = |text: &str, buffer: &mut [u8], size| {

@@ -44,8 +44,10 @@ pub extern "C" fn potemkin_abi_version() -> u32 {
     crate::POTEMKIN_ABI_VERSION
 }
 
-/// Claims a device and opens a session on it; returns when the device's host has accepted it (or when something failed: within some
-/// 10 s each for reaching the broker and for its answer).
+/// Claims a device and opens a session on it; returns when the device's host has accepted it, or when something failed and all is undone: no
+/// callback comes any more, and the device is given back. What is refused fails at once. What does not answer is given up: the broker, or
+/// one's way to it, after 5 s (besides the time that the system takes for its name), each of its answers after 10 s, the host after
+/// `deadline_ms`; with giving the device back that is half a minute at the worst.
 ///
 /// `url`: `potemkin://broker[:port]/device`, or `potemkin://broker[:port]/?class=CLASS&label.KEY=VALUE` for any free device that
 /// fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
@@ -53,7 +55,8 @@ pub extern "C" fn potemkin_abi_version() -> u32 {
 ///
 /// `callbacks` may be null. Callbacks may come before this returns; so does `map` for a platform function. On success `*function` is the
 /// handle, to be closed with `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut
-/// if `reason_size` is too small (512 is plenty). The buffer is the caller's; it may be null. On success the line is empty.
+/// if `reason_size` is too small (512 is plenty). The buffer is the caller's; it may be null. Both are always written; the line is empty on
+/// success, and where the status says it all (`POTEMKIN_STATUS_IN_CALLBACK`, `POTEMKIN_STATUS_INTERNAL`).
 ///
 /// A session that is lost stays lost: reads give `POTEMKIN_STATUS_FAILED` and all-ones. Close it and open again.
 ///
@@ -69,21 +72,27 @@ pub unsafe extern "C" fn potemkin_open(
     reason: *mut c_char,
     reason_size: usize,
 ) -> Status {
-    call(|| {
-        if function.is_null() {
-            return Err(Status::InvalidArgument);
-        }
+    let tell = |words: &str| {
+        // SAFETY: as the caller promises.
+        unsafe { write_text(words, reason, reason_size) };
+    };
+    // First of all: whatever becomes of the call, the caller may print the one and close the other.
+    tell("");
+    if !function.is_null() {
         // SAFETY: not null; the caller's variable.
         unsafe { function.write(ptr::null_mut()) };
+    }
+    call(|| {
+        if function.is_null() {
+            tell("function: null");
+            return Err(Status::InvalidArgument);
+        }
         // SAFETY: as the caller promises.
         let opened = unsafe { open(url, options, callbacks) };
-        let words = opened
-            .as_ref()
-            .err()
-            .map_or_else(String::new, OpenError::reason);
-        // SAFETY: as the caller promises.
-        unsafe { write_text(&words, reason, reason_size) };
-        let opened = opened.map_err(|error| error.status())?;
+        let opened = opened.map_err(|error| {
+            tell(&error.reason());
+            error.status()
+        })?;
         // SAFETY: not null; the caller's variable.
         unsafe { function.write(Box::into_raw(Box::new(opened))) };
         Ok(())
@@ -140,7 +149,7 @@ fn attach(
 
 /// Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. Before it
 /// returns, `unmap` is called for all that is mapped, and INTx is lowered; afterwards no callback comes any more and no window is
-/// touched. It waits for the broker, some 10 s at most.
+/// touched. It waits for a callback or a copy that goes on, and for the broker, some 15 s at most.
 ///
 /// # Safety
 /// No other call with this handle is going on or comes after.
@@ -165,13 +174,16 @@ pub unsafe extern "C" fn potemkin_state(
     reason: *mut c_char,
     reason_size: usize,
 ) -> Status {
+    let tell = |words: &str| {
+        // SAFETY: as the caller promises.
+        unsafe { write_text(words, reason, reason_size) };
+    };
+    tell("");
     call(|| {
         // SAFETY: as the caller promises.
         let function = unsafe { shared(function)? };
         let session = function.device().session();
-        let lost = session.lost().map_or_else(String::new, |lost| lost.reason);
-        // SAFETY: as the caller promises.
-        unsafe { write_text(&lost, reason, reason_size) };
+        tell(&session.lost().map_or_else(String::new, |lost| lost.reason));
         match session.state() {
             FrontState::Opening | FrontState::Live => Ok(()),
             FrontState::Contained | FrontState::Closed => Err(Status::Failed),
@@ -180,7 +192,8 @@ pub unsafe extern "C" fn potemkin_state(
 }
 
 /// Resets the function, as a bus reset does: configuration space is as at power-on at once; the device is reset in order with the
-/// accesses around; no interrupt and no DMA of before reaches the guest afterwards. Waits for nothing.
+/// accesses around; no message and no DMA of before reaches the guest afterwards, and `set_intx` lowers the line soon. Calls `unmap` for
+/// what was mapped. Waits for a copy or a callback that goes on, never for the network.
 ///
 /// # Safety
 /// `function` is open.

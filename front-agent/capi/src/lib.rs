@@ -1,8 +1,8 @@
 //! `libpotemkin_front`: a remote PCI function for VMMs that are written in C, or in anything that calls C.
 //!
 //! `cargo build --release -p potemkin-capi` makes `libpotemkin_front.so` and `libpotemkin_front.a` in `target/release`; the header is
-//! `front-agent/capi/include/potemkin_front.h`, made from these sources (a test fails when it is stale). A static library wants
-//! `-lgcc_s -lutil -lrt -lpthread -lm -ldl` behind it.
+//! `front-agent/capi/include/potemkin_front.h`, made from these sources (a test fails when it is stale). It is all that a C program needs: how
+//! to link, and the rules at length, stand at its top.
 //!
 //! ```c
 //! potemkin_options options = {.size = sizeof options, .ca_file = "ca.pem", .cert_file = "agent.pem", .key_file = "agent.key"};
@@ -24,28 +24,29 @@
 //!
 //! A VMM that has no interrupt tables for the function sets `message`, one that routes addresses by a map of its own sets `map` and `unmap`.
 //!
-//! Programs that use all of it stand in `benches/e2e/tests/c_abi`: `drive.c`; `embed.c` with messages and mappings; `platform.c` with a
-//! function that is not on PCI. [`palacios`] says, row by row, what becomes of the interface
+//! Programs that use all of it stand in `benches/e2e/tests/c_abi`: `drive.c`; `embed.c` with messages and mappings; `busy.c`, which takes things
+//! away from a device that is at work; `platform.c` with a function that is not on PCI. [`palacios`] says, row by row, what becomes of the interface
 //! that this one replaces.
 //!
-//! # Rules
+//! # Rules, in short
 //!
 //! - **Threads.** Any thread may call any function at any time, several with the same handle; accesses of several vCPUs are in flight
 //!   together, and reach the device in one order. [`potemkin_close`] must be the last call with its handle.
-//! - **Waiting.** A read, and a write that is not posted, waits for the device: at most for `deadline_ms`, once; then the session is lost
-//!   and nothing waits any more. Configuration space, sizing, decode and the ROM are local.
+//! - **Waiting.** A read, and a write that is not posted, waits for the device. What stays unanswered for `deadline_ms` ends the session, and then
+//!   nothing waits any more. Configuration space, sizing, decode and the ROM are local.
 //! - **Callbacks** come on one thread of the library's, in the device's order: an interrupt after the memory that was written before it.
 //!   `message`, `map` and `unmap` come on the VMM's own threads too, inside the call that causes them. A
 //!   callback calls nothing of this library (but [`potemkin_abi_version`]; else it gets `POTEMKIN_STATUS_IN_CALLBACK`), returns soon, and
-//!   takes no lock that a thread holds while it is inside a call. `read_guest_memory` and `write_guest_memory` are called while
-//!   [`potemkin_unmap_window`] and [`potemkin_reset`] wait for them.
-//! - **All or nothing.** An access has no length as its result: it is done (`POTEMKIN_STATUS_OK`), not this function's
-//!   (`POTEMKIN_STATUS_NOT_DECODED`) or without result (`POTEMKIN_STATUS_FAILED`).
+//!   takes no lock that a thread holds while it is inside a call. [`potemkin_unmap_window`], [`potemkin_reset`] and a write that
+//!   turns bus mastering off wait for one that goes on.
+//! - **All or nothing** holds for an access of 1, 2, 4 or 8 bytes: it is done (`POTEMKIN_STATUS_OK`), not this function's
+//!   (`POTEMKIN_STATUS_NOT_DECODED`) or without result (`POTEMKIN_STATUS_FAILED`). A block or a string of more than 4096 bytes is several
+//!   pieces, of which some may be done when it fails.
 //! - **Errors.** No panic crosses the boundary; a null pointer, a wrong number, width or length is `POTEMKIN_STATUS_INVALID_ARGUMENT`. Reasons go
 //!   to buffers of the caller's: there is no last error that threads would share.
 //! - **Log.** Nothing is said to an operator but by [`potemkin_set_log`].
-//! - **Growth.** Structures begin with their size: fields are added at the end, 0 means "as before". [`potemkin_abi_version`] rises when
-//!   something changes its meaning.
+//! - **Growth.** Structures begin with their size: fields are added at the end, 0 means "as before". [`potemkin_abi_version`], and with it the
+//!   shared library's name, rises when something changes its meaning.
 //! - **One process is one agent.** Two processes with the same certificate take devices from each other (the newer wins).
 
 mod boundary;

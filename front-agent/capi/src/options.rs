@@ -32,8 +32,8 @@ pub struct Options {
     pub cert_file: *const c_char,
     /// PEM file: its private key.
     pub key_file: *const c_char,
-    /// How long an access may stay unanswered, in milliseconds, before the session is lost: 50 to 60000, or 0 for 1000. The longest
-    /// that a vCPU ever waits, and it waits so long once only.
+    /// How long a piece of an access may stay unanswered, in milliseconds, before the session is lost: 50 to 60000, or 0 for 1000. So
+    /// long a vCPU waits for a host that is silent, once ("Waiting", above).
     pub deadline_ms: u32,
     /// Must be 0.
     pub reserved: u32,

@@ -19,7 +19,11 @@ use crate::{
 ///
 /// `base` is where the VMM has that memory mapped; the library copies from and to it until the window is unmapped or the function is closed. With
 /// `base` null the callbacks `read_guest_memory` and `write_guest_memory` do it. Windows do not overlap; there are 4096 at most.
-/// Without a window the device's DMA is refused, as it is while the guest has bus mastering turned off.
+/// Without a window the device's DMA is refused, as it is while the guest has bus mastering turned off. All of a transfer is allowed, or
+/// nothing of it moves and the device hears of that; so a window with `flags` 0 is one that refuses.
+///
+/// `POTEMKIN_STATUS_INVALID_ARGUMENT`: other flags, no bytes, beyond 2^64, longer than memory can be, an overlap, too many. A lost session still
+/// takes windows. Waits for a copy or a callback that goes on, never for the network.
 ///
 /// # Safety
 /// `base` is null, or `size` bytes there can be read (and written, if the device may) until then.
@@ -57,8 +61,8 @@ pub unsafe extern "C" fn potemkin_map_window(
     })
 }
 
-/// Withdraws a window that was mapped with this address and size. When this returns nothing touches it any more; it waits for a copy
-/// that is going on, never for the network.
+/// Withdraws a window that was mapped with this address and size; without one it gives `POTEMKIN_STATUS_INVALID_ARGUMENT` and changes nothing.
+/// When this returns nothing touches the window any more; it waits for a copy or a callback that goes on, never for the network.
 ///
 /// # Safety
 /// `function` is open.

@@ -35,8 +35,8 @@ fn the_header_is_what_the_sources_say() {
 }
 
 #[test]
-fn it_compiles_as_c11_and_c17() {
-    for standard in ["c11", "c17"] {
+fn it_compiles_as_c11_c17_and_c23() {
+    for standard in ["c11", "c17", "c2x"] {
         support::compile("cc", "c", standard);
     }
 }

@@ -4,6 +4,8 @@
  *   drive spaces  URL CA CERT KEY   the ports and the 64-bit memory of `scratch`
  *   drive lost    URL CA CERT KEY   opens, says "open", and reads until the session is lost
  *   drive refused URL CA CERT KEY   is refused for good
+ *   drive later   URL CA CERT KEY   is refused for now
+ *   drive briefly URL CA CERT KEY   opens and closes
  *
  * Ends with 0, or says which line was not as it should be.
  */
@@ -28,6 +30,10 @@ static const uint64_t BAR0_BASE = 0xe0000000;
 enum { WINDOW_BYTES = 0x10000 };
 static const uint64_t MAPPED = 0x100000, CALLED = 0x200000;
 static uint8_t mapped[WINDOW_BYTES], called[WINDOW_BYTES];
+/* And two of one direction each. */
+enum { ONE_WAY_BYTES = 0x1000 };
+static const uint64_t READABLE = 0x300000, WRITABLE = 0x400000;
+static uint8_t readable[ONE_WAY_BYTES], writable[ONE_WAY_BYTES];
 
 static struct {
   pthread_mutex_t lock;
@@ -48,6 +54,14 @@ static void set_intx(void *user, bool level) {
   pthread_mutex_unlock(&vmm.lock);
 }
 
+/* Refused, and yet the caller has a reason that it can print and a handle that it can close. */
+static void opens_nothing(void) {
+  potemkin_function *other = vmm.function;
+  char reason[8] = "unset";
+  IS(potemkin_open("potemkin://x/y", NULL, NULL, &other, reason, sizeof reason), IN_CALLBACK);
+  CHECK(other == NULL && reason[0] == '\0');
+}
+
 static void msi(void *user, uint16_t vector) {
   uint16_t id;
   CHECK(user == &vmm && vector == 0);
@@ -56,6 +70,7 @@ static void msi(void *user, uint16_t vector) {
   /* What the device wrote before is there. */
   memcpy(vmm.at_msi, called, sizeof vmm.at_msi);
   vmm.from_within = potemkin_config_read(vmm.function, 0, &id, sizeof id);
+  opens_nothing();
   pthread_cond_broadcast(&vmm.changed);
   pthread_mutex_unlock(&vmm.lock);
 }
@@ -150,9 +165,10 @@ static void await_dma(potemkin_function *f) {
 
 static void wrong_openings(const char *url) {
   potemkin_function *function = (potemkin_function *)&vmm;
-  char reason[512];
+  char reason[512] = "unset";
   potemkin_options wrong = options;
   IS(potemkin_open(url, &options, &callbacks, NULL, reason, sizeof reason), INVALID_ARGUMENT);
+  CHECK(strcmp(reason, "function: null") == 0);
   IS(potemkin_open(NULL, &options, &callbacks, &function, reason, sizeof reason), INVALID_ARGUMENT);
   CHECK(function == NULL && strstr(reason, "url: null"));
   IS(potemkin_open("http://x/y", &options, NULL, &function, reason, sizeof reason), INVALID_ARGUMENT);
@@ -262,6 +278,7 @@ static void ports(potemkin_function *f) {
 }
 
 static void wrong_arguments(potemkin_function *f) {
+  char reason[8] = "unset";
   uint32_t value = 0;
   IS(potemkin_config_read(NULL, 0, &value, 4), INVALID_ARGUMENT);
   IS(potemkin_config_read(f, 0, NULL, 4), INVALID_ARGUMENT);
@@ -278,6 +295,8 @@ static void wrong_arguments(potemkin_function *f) {
   IS(potemkin_reset(NULL), INVALID_ARGUMENT);
   IS(potemkin_ack_intx(NULL), INVALID_ARGUMENT);
   IS(potemkin_state(NULL, NULL, 0), INVALID_ARGUMENT);
+  IS(potemkin_state(NULL, reason, sizeof reason), INVALID_ARGUMENT);
+  CHECK(reason[0] == '\0');
   IS(potemkin_map_window(f, MAPPED, 0, POTEMKIN_WINDOW_READ, mapped), INVALID_ARGUMENT);
   IS(potemkin_map_window(f, UINT64_MAX, 2, POTEMKIN_WINDOW_READ, NULL), INVALID_ARGUMENT);
   IS(potemkin_map_window(f, MAPPED, WINDOW_BYTES, 4, mapped), INVALID_ARGUMENT);
@@ -289,17 +308,56 @@ static void turn_msi(potemkin_function *f, uint16_t on) {
   OK(potemkin_config_write(f, (uint16_t)(capability + 2), &on, sizeof on));
 }
 
+/* The device's buffer, by way of a window that it may write. */
+static void buffer_is(potemkin_function *f, const void *wanted, size_t length) {
+  memset(called, 0xa5, length);
+  dma(f, BUFFER, CALLED, length, DMA_TO_MEMORY);
+  await_dma(f);
+  CHECK(memcmp(called, wanted, length) == 0);
+}
+
+/* What the device may only read it does not write, and what it may only write it does not read. */
+static void one_way(potemkin_function *f) {
+  OK(potemkin_map_window(f, READABLE, ONE_WAY_BYTES, POTEMKIN_WINDOW_READ, readable));
+  OK(potemkin_map_window(f, WRITABLE, ONE_WAY_BYTES, POTEMKIN_WINDOW_WRITE, writable));
+  OK(potemkin_map_window(f, 0x500000, 0x1000, 0, writable));
+  memcpy(readable, "read", 4);
+  memcpy(writable, "gone", 4);
+
+  dma(f, READABLE, BUFFER, 4, 0);
+  await_dma(f);
+  buffer_is(f, "read", 4);
+  dma(f, WRITABLE, BUFFER, 4, 0);
+  await_dma(f);
+  dma(f, 0x500000, BUFFER, 4, 0);
+  await_dma(f);
+  buffer_is(f, "read", 4);
+
+  memcpy(readable, "kept", 4);
+  dma(f, BUFFER, READABLE, 4, DMA_TO_MEMORY);
+  await_dma(f);
+  CHECK(memcmp(readable, "kept", 4) == 0 && memcmp(writable, "gone", 4) == 0);
+  dma(f, BUFFER, WRITABLE, 4, DMA_TO_MEMORY);
+  await_dma(f);
+  CHECK(memcmp(writable, "read", 4) == 0);
+}
+
 static void transfers(potemkin_function *f) {
+  static const uint8_t zeros[64];
   const int both = POTEMKIN_WINDOW_READ | POTEMKIN_WINDOW_WRITE;
   OK(potemkin_map_window(f, MAPPED, WINDOW_BYTES, both, mapped));
   OK(potemkin_map_window(f, CALLED, WINDOW_BYTES, both, NULL));
   IS(potemkin_map_window(f, CALLED + 4096, 4096, both, NULL), INVALID_ARGUMENT);
   for (int i = 0; i < 64; i++) mapped[16 + i] = (uint8_t)(i * 7 + 1);
 
-  /* Bus mastering is off: nothing moves, and the driver sees an end. */
+  /* Bus mastering is off: nothing moves either way, and the driver sees an end. */
   dma(f, MAPPED + 16, BUFFER, 64, 0);
   await_dma(f);
+  dma(f, BUFFER, MAPPED + 16, 64, DMA_TO_MEMORY);
+  await_dma(f);
+  for (int i = 0; i < 64; i++) CHECK(mapped[16 + i] == (uint8_t)(i * 7 + 1));
   command(f, MEMORY | BUS_MASTER);
+  buffer_is(f, zeros, sizeof zeros);
   turn_msi(f, 1);
 
   /* From memory with a base to the device, then to memory by callback; at the MSI it is there. */
@@ -326,6 +384,7 @@ static void transfers(potemkin_function *f) {
   dma(f, BUFFER, MAPPED, 12, DMA_TO_MEMORY);
   await_dma(f);
   CHECK(memcmp(mapped + WINDOW_BYTES - 12, "by callback", 12) == 0 && mapped[0] == 0);
+  one_way(f);
   turn_msi(f, 0);
 }
 
@@ -398,12 +457,21 @@ static void without_callbacks(const char *url) {
   OK(potemkin_close(f));
 }
 
+/* In one process a device is open once. */
+static void again(const char *url) {
+  potemkin_function *other;
+  char reason[512] = "";
+  IS(potemkin_open(url, &options, NULL, &other, reason, sizeof reason), TRY_AGAIN);
+  CHECK(other == NULL && strstr(reason, "edu-0"));
+}
+
 static int whole(const char *url) {
   potemkin_function *f;
   char reason[64] = "unset";
   CHECK(potemkin_abi_version() == POTEMKIN_ABI_VERSION);
   wrong_openings(url);
   f = open_function(url);
+  again(url);
   what_it_is(f);
   enumerate(f);
   registers(f);
@@ -511,12 +579,17 @@ static int lost(const char *url) {
   return 0;
 }
 
-static int refused(const char *url) {
+static int refused(const char *url, potemkin_status wanted) {
   potemkin_function *function = NULL;
   char reason[512];
-  IS(potemkin_open(url, &options, &callbacks, &function, reason, sizeof reason), REFUSED);
+  CHECK(potemkin_open(url, &options, &callbacks, &function, reason, sizeof reason) == wanted);
   CHECK(function == NULL);
   printf("%s\n", reason);
+  return 0;
+}
+
+static int briefly(const char *url) {
+  OK(potemkin_close(open_function(url)));
   return 0;
 }
 
@@ -526,6 +599,8 @@ int main(int count, char **arguments) {
   if (strcmp(arguments[1], "whole") == 0) return whole(arguments[2]);
   if (strcmp(arguments[1], "spaces") == 0) return spaces(arguments[2]);
   if (strcmp(arguments[1], "lost") == 0) return lost(arguments[2]);
+  if (strcmp(arguments[1], "briefly") == 0) return briefly(arguments[2]);
+  if (strcmp(arguments[1], "later") == 0) return refused(arguments[2], POTEMKIN_STATUS_TRY_AGAIN);
   CHECK(strcmp(arguments[1], "refused") == 0);
-  return refused(arguments[2]);
+  return refused(arguments[2], POTEMKIN_STATUS_REFUSED);
 }
