@@ -199,6 +199,13 @@ fn c_hooks_addresses_and_takes_messages() {
 }
 
 #[test]
+fn what_c_takes_away_from_a_busy_device_it_does_not_touch_afterwards() {
+    whole("busy", Library::Shared, Stack::ORDER, |options| {
+        options.with_order(1)
+    });
+}
+
+#[test]
 fn c_drives_a_function_that_is_not_on_pci() {
     whole("platform", Library::Shared, "uart-0", |mut options| {
         options.host_extra += "[[devices]]\nid = \"uart-0\"\nkind = \"uart\"\n";
@@ -244,6 +251,60 @@ fn c_hears_why_it_is_refused() {
 
     assert!(wrong_role.contains("an agent's is needed"), "{wrong_role}");
     assert!(wrong_broker.contains("broker/another"), "{wrong_broker}");
+}
+
+/// Starts the host again as one whose sessions come to nothing: devices are attached, and nobody is where it says.
+fn lead_astray(stack: &mut Stack) {
+    stack.host.kill().unwrap();
+    let path = stack.dir().join("host.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("advertise = \"127.0.0.1:9\"\n{config}")).unwrap();
+    let host = Spawn::new(ROLE)
+        .name("host")
+        .args(["host", "--config"])
+        .arg(path);
+    stack.host = host.start().unwrap();
+    stack.host.wait_log("registered", LIMIT).unwrap();
+}
+
+#[test]
+fn a_device_whose_session_is_not_accepted_is_given_back_before_c_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = build(dir.path(), "drive", Library::Shared);
+    for kind in [Quic, Grpc] {
+        let options = StackOptions {
+            host_leg: Grpc,
+            ..StackOptions::on(kind)
+        };
+        let mut stack = Stack::start(ROLE, &options).unwrap();
+        lead_astray(&mut stack);
+        let tls = stack.certs.role(Role::Agent);
+
+        // It ends as soon as it has its answer.
+        let output = drive(&program, "later", &url(&stack, kind), &tls).run(LIMIT);
+
+        let reason = output.and_then(Output::success).unwrap().stdout;
+        assert!(reason.contains("not accepted"), "{kind}: {reason}");
+        let device = &stack.operator_json(&["devices"])["devices"][0];
+        assert_eq!(device["state"], "free", "{kind}: {device}");
+    }
+}
+
+#[test]
+fn a_claim_of_an_operators_outlives_what_c_opens_and_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = build(dir.path(), "drive", Library::Shared);
+    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
+    let tls = stack.certs.role(Role::Agent);
+    let agent = "spiffe://potemkin.dev/agent/dev";
+    let claim = stack.operator_json(&["claim", "--for", agent, Stack::DEVICE]);
+
+    let output = drive(&program, "briefly", &url(&stack, Quic), &tls).run(LIMIT);
+
+    output.and_then(Output::success).unwrap();
+    let device = &stack.operator_json(&["devices"])["devices"][0];
+    assert_eq!(device["claim"], claim["claim"]);
+    assert_eq!(device["claimed_by"], agent);
 }
 
 #[test]

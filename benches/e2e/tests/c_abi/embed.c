@@ -12,10 +12,13 @@
 /* Configuration space. */
 enum { BAR0 = 0x10, BAR1 = 0x14, BAR2 = 0x18, BAR4 = 0x20, BAR5 = 0x24, ROM = 0x30 };
 enum { PORTS = 1, MEMORY = 2, BUS_MASTER = 4 };
+/* Its own: how often the device was told of a write, and where it wants to be told. */
+enum { TOLD = 0xc4, FORWARDED = 0xc8 };
 /* BAR 0 of `order`. */
+enum { TOLD_VALUE = 0x90, TOLD_PLACE = 0x98 };
 enum { INTERRUPT_STATUS = 0x40, INTERRUPT_ENABLE = 0x44, INTERRUPT_RAISE = 0x48, RAISE_VECTOR = 0x4c };
 enum { RING_BASE = 0x100, RING_STRIDE = 0x108, RING_SLOTS = 0x10c, RING_BLOCK = 0x110 };
-enum { RING_VECTORS = 0x114, RING_ROUNDS = 0x118, RING_COMMAND = 0x130 };
+enum { RING_VECTORS = 0x114, RING_ROUNDS = 0x118, RING_COMMAND = 0x130, RING_FAILED = 2 };
 static const uint32_t IDENTIFICATION = 0x5244524f;
 
 /* Where firmware would place it. */
@@ -52,6 +55,21 @@ static uint32_t read32(potemkin_function *f, uint64_t offset) {
   return value;
 }
 
+/* The device hears of the bytes that were written where they were written, and its own count is asked for. */
+static void configuration(potemkin_function *f) {
+  const uint16_t two = 0xabcd;
+  const uint8_t one = 0xef;
+  uint64_t value;
+  CHECK(config32(f, TOLD) == 0);
+  write_config32(f, FORWARDED, 0x12345678);
+  OK(potemkin_config_write(f, FORWARDED + 2, &two, sizeof two));
+  CHECK(config32(f, TOLD) == 2);
+  OK(potemkin_config_write(f, FORWARDED + 3, &one, sizeof one));
+  CHECK(config32(f, TOLD) == 3 && config32(f, FORWARDED) == 0xefcd5678);
+  OK(potemkin_bar_read(f, 0, TOLD_VALUE, &value, sizeof value));
+  CHECK(value == 0xef && read32(f, TOLD_PLACE) == (1u << 16 | (FORWARDED + 3)));
+}
+
 /* Nothing is mapped before decode is on, then each BAR. */
 static void placed(potemkin_function *f) {
   write_config32(f, BAR0, (uint32_t)BASE0);
@@ -71,7 +89,7 @@ static void placed(potemkin_function *f) {
 
 /* Mapped while its own enable bit is on; an image whose bytes add up to 0. */
 static void expansion_rom(potemkin_function *f) {
-  uint8_t image[ROM_BYTES], again[ROM_BYTES], sum = 0;
+  uint8_t image[ROM_BYTES], again[ROM_BYTES] = {0}, sum = 0;
   CHECK(info.rom_bytes == ROM_BYTES);
   write_config32(f, ROM, 0xfffffffe);
   CHECK(config32(f, ROM) == (uint32_t)-ROM_BYTES);
@@ -84,6 +102,10 @@ static void expansion_rom(potemkin_function *f) {
   CHECK(image[0] == 0x55 && image[1] == 0xaa && memcmp(image + 0x1c, "PCIR", 4) == 0);
   for (int i = 0; i < ROM_BYTES; i++) sum = (uint8_t)(sum + image[i]);
   CHECK(sum == 0);
+  /* It takes a write and ignores it. */
+  write_memory32(f, ROM_BASE, 0);
+  OK(potemkin_bar_write(f, POTEMKIN_ROM, ROM_BYTES - 1, again, 1));
+  IS(potemkin_bar_write(f, POTEMKIN_ROM, ROM_BYTES - 1, again, 2), NOT_DECODED);
   OK(potemkin_bar_read(f, POTEMKIN_ROM, 0, again, sizeof again));
   CHECK(memcmp(image, again, sizeof image) == 0);
   write_config32(f, ROM, (uint32_t)ROM_BASE);
@@ -178,6 +200,19 @@ static void messages(potemkin_function *f) {
   turn_msix(f, 0);
 }
 
+/* A block that would pass the end of all addresses does not move, in part neither. */
+static void overflow(potemkin_function *f) {
+  static uint8_t top[PAGE];
+  const uint64_t top_base = UINT64_MAX - sizeof top;
+  OK(potemkin_map_window(f, top_base, sizeof top, POTEMKIN_WINDOW_WRITE, top));
+  write64(f, RING_BASE, UINT64_MAX - BLOCK / 2);
+  write64(f, RING_ROUNDS, 1);
+  write32(f, RING_COMMAND, 1);
+  while (!(read32(f, RING_COMMAND) & RING_FAILED)) continue;
+  for (size_t i = 0; i < sizeof top; i++) CHECK(top[i] == 0);
+  OK(potemkin_unmap_window(f, top_base, sizeof top));
+}
+
 static void level(potemkin_function *f) {
   write32(f, INTERRUPT_STATUS, 0xffffffff);
   write32(f, INTERRUPT_ENABLE, 2);
@@ -198,9 +233,22 @@ static void reset(potemkin_function *f) {
   CHANGES_ARE({true, MEMORY_KIND, 0, BASE0, PAGE}, {true, MEMORY_KIND, 2, 0, info.bars[2].bytes});
 }
 
+/* Each BAR is unmapped, that of ports and that below 1 MiB among them. */
 static void closed(potemkin_function *f) {
-  OK(potemkin_close(f));
+  command(f, 0);
   CHANGES_ARE({false, MEMORY_KIND, 0, BASE0, PAGE}, {false, MEMORY_KIND, 2, 0, info.bars[2].bytes});
+  write_config32(f, BAR1, PORT_BASE);
+  write_config32(f, BAR2 + 4, (uint32_t)(BASE2 >> 32));
+  write_config32(f, BAR4, (uint32_t)BASE4);
+  write_config32(f, BAR5, (uint32_t)BASE5);
+  command(f, PORTS | MEMORY);
+  CHANGES_ARE({true, MEMORY_KIND, 0, BASE0, PAGE}, {true, PORT_KIND, 1, PORT_BASE, PORT_COUNT},
+              {true, MEMORY_KIND, 2, BASE2, info.bars[2].bytes}, {true, MEMORY_KIND, 4, BASE4, info.bars[4].bytes},
+              {true, MEMORY_KIND, 5, BASE5, PAGE});
+  OK(potemkin_close(f));
+  CHANGES_ARE({false, MEMORY_KIND, 0, BASE0, PAGE}, {false, PORT_KIND, 1, PORT_BASE, PORT_COUNT},
+              {false, MEMORY_KIND, 2, BASE2, info.bars[2].bytes}, {false, MEMORY_KIND, 4, BASE4, info.bars[4].bytes},
+              {false, MEMORY_KIND, 5, BASE5, PAGE});
 }
 
 int main(int count, char **arguments) {
@@ -213,10 +261,12 @@ int main(int count, char **arguments) {
   OK(potemkin_get_info(f, &info));
   CHECK(!info.platform && info.msix_vectors == VECTORS && vmm.changes == 0);
   placed(f);
+  configuration(f);
   expansion_rom(f);
   moved(f);
   strings(f);
   messages(f);
+  overflow(f);
   level(f);
   reset(f);
   closed(f);
