@@ -14,6 +14,7 @@ use std::{
 };
 
 use potemkin_e2e::{Stack, StackOptions};
+use potemkin_service::admin::Counters;
 use potemkin_transport::TransportKind::{Grpc, Quic};
 use potemkin_vfio_user::{
     Client, Errno, GuestMemory,
@@ -214,41 +215,81 @@ fn an_msi_finds_the_data_in_place_every_time() {
     }
 }
 
+/// Windows besides [`RAM`] on the same memory, each for one direction.
+const READ_ONLY: u64 = 0x20_0000;
+const WRITE_ONLY: u64 = 0x30_0000;
+/// Where nothing is.
+const NOWHERE: u64 = 0x900_0000;
+
+impl Guest {
+    fn map_directions(&mut self) {
+        for (address, read) in [(READ_ONLY, true), (WRITE_ONLY, false)] {
+            let protection = Protection { read, write: !read };
+            let shared = Some((self.ram.as_fd(), 0));
+            self.client
+                .dma_map(address, RAM_BYTES, protection, shared)
+                .unwrap();
+        }
+    }
+}
+
 #[test]
-fn what_is_not_allowed_moves_nothing_and_the_session_lives() {
-    let stack = Stack::start(ROLE, &StackOptions::default()).unwrap();
-    let read_only = Protection {
-        read: true,
-        write: false,
-    };
-    let mut guest = Guest::new(&stack, true, read_only);
-    guest.poke(RAM, b"abcdefgh");
+fn what_is_not_allowed_moves_nothing_and_is_counted_and_the_session_lives() {
+    const BYTES: u64 = 4096;
+    let end = RAM + RAM_BYTES - BYTES / 2;
+    for kind in [Quic, Grpc] {
+        let stack = Stack::start(ROLE, &StackOptions::on(kind)).unwrap();
+        let mut guest = Guest::new(&stack, true, Protection::READ_WRITE);
+        guest.map_directions();
+        let whole = usize::try_from(RAM_BYTES).unwrap();
+        guest.poke(RAM, &[0x77; 4096]);
+        guest.start_dma(RAM, BUFFER, BYTES, DMA_TO_DEVICE);
+        guest.await_dma();
+        guest.poke(RAM, &vec![0x5a; whole]);
 
-    // Wrong direction.
-    guest.start_dma(RAM, BUFFER, 8, DMA_TO_DEVICE);
-    guest.await_dma();
-    guest.start_dma(BUFFER, RAM + 64, 8, DMA_TO_MEMORY);
-    guest.await_dma();
-    // Out of every window, and across the end of one.
-    guest.start_dma(0x900_0000, BUFFER, 8, DMA_TO_DEVICE);
-    guest.await_dma();
-    guest.start_dma(RAM + RAM_BYTES - 4, BUFFER, 8, DMA_TO_DEVICE);
-    guest.await_dma();
-    // Bus mastering off.
-    guest.command(MEMORY);
-    guest.start_dma(RAM, BUFFER, 8, DMA_TO_DEVICE);
-    guest.await_dma();
+        for (name, bus_master, from, to) in [
+            ("out of every window, read", true, NOWHERE, BUFFER),
+            ("out of every window, write", true, BUFFER, NOWHERE),
+            ("across the end of a window, read", true, end, BUFFER),
+            ("across the end of a window, write", true, BUFFER, end),
+            ("wrong direction, read", true, WRITE_ONLY, BUFFER),
+            ("wrong direction, write", true, BUFFER, READ_ONLY),
+            ("bus mastering off, read", false, RAM, BUFFER),
+            ("bus mastering off, write", false, BUFFER, RAM),
+        ] {
+            let before = stack.status("vm").counters;
+            guest.command(if bus_master {
+                MEMORY | BUS_MASTER
+            } else {
+                MEMORY
+            });
+            let command = if from == BUFFER {
+                DMA_TO_MEMORY
+            } else {
+                DMA_TO_DEVICE
+            };
+            guest.start_dma(from, to, BYTES, command);
+            guest.await_dma();
 
-    assert_eq!(guest.peek(RAM + 64, 8), [0; 8]);
-    assert_eq!(guest.read(0), 0x0100_00ed, "the session lives");
-    let counters = stack.status("vm").counters;
-    assert_eq!(counters.dma_refused, 4);
-    assert_eq!(
-        (counters.dma_bytes_read, counters.dma_bytes_written),
-        (8, 0)
-    );
-    let said = stack.front.log().unwrap();
-    assert_eq!(said.matches("DMA refused").count(), 1, "logged once");
+            assert_eq!(guest.read(0), 0x0100_00ed, "{kind}, {name}: it lives");
+            guest.command(MEMORY | BUS_MASTER);
+            let after = stack.status("vm").counters;
+            assert_eq!(after.dma_refused, before.dma_refused + 1, "{kind}, {name}");
+            let moved = |counters: &Counters| (counters.dma_bytes_read, counters.dma_bytes_written);
+            assert_eq!(moved(&after), moved(&before), "{kind}, {name}");
+            let touched = guest.peek(RAM, whole).iter().any(|byte| *byte != 0x5a);
+            assert!(!touched, "{kind}, {name}: guest memory");
+        }
+
+        // The device's buffer is what it was, and what is allowed still moves, each way.
+        guest.start_dma(BUFFER, WRITE_ONLY, BYTES, DMA_TO_MEMORY);
+        guest.await_dma();
+        guest.start_dma(READ_ONLY, BUFFER, BYTES, DMA_TO_DEVICE);
+        guest.await_dma();
+        assert_eq!(guest.peek(RAM, 4096), [0x77; 4096], "{kind}");
+        let said = stack.front.log().unwrap();
+        assert_eq!(said.matches("DMA refused").count(), 1, "logged once");
+    }
 }
 
 #[test]

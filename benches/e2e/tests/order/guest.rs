@@ -53,19 +53,24 @@ impl Guest {
     /// Decode and bus mastering are on, MSI-X is off.
     pub(crate) fn new(stack: &Stack) -> Self {
         let socket = stack.attach_device("vm", Stack::ORDER).socket;
-        let mut client = Client::connect(socket).unwrap();
+        let client = Client::connect(socket).unwrap();
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = memfd_create("ram", flags).unwrap();
         rustix::fs::ftruncate(&file, RAM_BYTES).unwrap();
         fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
-        let shared = Some((file.as_fd(), 0));
-        client
-            .dma_map(RAM, RAM_BYTES, Protection::READ_WRITE, shared)
-            .unwrap();
         let ram = File::from(file);
         let mut guest = Self { client, ram };
+        guest.map(RAM, RAM_BYTES, 0);
         guest.command(IO_DECODE | MEMORY_DECODE | BUS_MASTER);
         guest
+    }
+
+    /// Maps bytes of the guest's memory, from `offset` on, there.
+    pub(crate) fn map(&mut self, address: u64, bytes: u64, offset: u64) {
+        let shared = Some((self.ram.as_fd(), offset));
+        self.client
+            .dma_map(address, bytes, Protection::READ_WRITE, shared)
+            .unwrap();
     }
 
     pub(crate) fn command(&mut self, value: u16) {

@@ -6,6 +6,7 @@
 mod function;
 mod guest;
 mod msix;
+mod refused;
 mod registers;
 mod rounds;
 
