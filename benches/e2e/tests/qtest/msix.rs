@@ -6,7 +6,7 @@ use potemkin_testkit::qemu::{
 };
 use potemkin_transport::TransportKind::{Grpc, Quic};
 
-use crate::{await_u32, both_enabled, capability, machine_with_order};
+use crate::{await_u32, bars::place, both_enabled, capability, machine_with_order};
 
 /// Where the messages go: 4 bytes a vector.
 pub(crate) const MESSAGES: u64 = 0x20_0000;
@@ -133,6 +133,43 @@ fn each_vector_delivers_its_own_message() {
         let left = vm.qtest().read(MESSAGES, 4 * 64).unwrap();
         assert!(left.iter().all(|byte| *byte == 0), "{kind}");
         assert_eq!(msix.pending(&mut vm), 0);
+    }
+}
+
+#[test]
+fn the_table_is_moved_while_it_is_decoded_and_works_at_its_new_place() {
+    for kind in [Quic, Grpc] {
+        let (_stack, mut vm) = machine_with_order(kind, 64);
+        let mut msix = Msix::new(&mut vm);
+        let old = msix.order.clone();
+        for vector in 0..3 {
+            msix.aim(&mut vm, vector, vector == 2);
+        }
+        msix.enable(&mut vm);
+        msix.fire(&mut vm, 2);
+        msix.await_pending(&mut vm, 1 << 2);
+
+        place(
+            &mut Pci::new(vm.qtest()),
+            &mut msix.order,
+            TABLE_BAR,
+            0xd400_0000,
+        );
+
+        let bits = old.read(vm.qtest(), TABLE_BAR, PBA, 8).unwrap();
+        assert_ne!(bits, 1 << 2, "{kind}: nothing is at the old place");
+        assert_eq!(msix.pending(&mut vm), 1 << 2, "{kind}");
+        msix.fire(&mut vm, 0);
+        expect(&mut vm, 0);
+        msix.mask(&mut vm, 2, false);
+        expect(&mut vm, 2);
+        msix.aim(&mut vm, 3, false);
+        msix.fire(&mut vm, 3);
+        expect(&mut vm, 3);
+        // A mask written at the old place is none.
+        old.write(vm.qtest(), TABLE_BAR, 16 + 12, 4, 1).unwrap();
+        msix.fire(&mut vm, 1);
+        expect(&mut vm, 1);
     }
 }
 
