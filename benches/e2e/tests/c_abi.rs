@@ -26,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 enum Library {
     Shared,
     Static,
+    /// The shared one, in a program whose memory is watched: what the library writes by functions of the C library's, and what leaks.
+    Watched,
 }
 
 /// Where cargo puts what the tests depend on: beside the test itself.
@@ -84,7 +86,10 @@ fn build(dir: &Path, name: &str, library: Library) -> PathBuf {
         .arg("-o")
         .arg(&program);
     match library {
-        Library::Shared => {
+        Library::Shared | Library::Watched => {
+            if let Library::Watched = library {
+                cc.arg("-fsanitize=address");
+            }
             let lib = installed(dir);
             cc.arg("-L")
                 .arg(&lib)
@@ -137,7 +142,7 @@ fn logged_liveness(stack: &Stack) -> Vec<u64> {
 #[test]
 fn a_c_program_drives_the_device_by_each_library_on_each_transport() {
     let dir = tempfile::tempdir().unwrap();
-    for library in [Library::Shared, Library::Static] {
+    for library in [Library::Shared, Library::Static, Library::Watched] {
         let program = build(dir.path(), "drive", library);
         for kind in [Quic, Grpc] {
             let stack = Stack::start(ROLE, &StackOptions::on(kind)).unwrap();
@@ -200,14 +205,14 @@ fn c_hooks_addresses_and_takes_messages() {
 
 #[test]
 fn what_c_takes_away_from_a_busy_device_it_does_not_touch_afterwards() {
-    whole("busy", Library::Shared, Stack::ORDER, |options| {
+    whole("busy", Library::Watched, Stack::ORDER, |options| {
         options.with_order(1)
     });
 }
 
 #[test]
 fn c_drives_a_function_that_is_not_on_pci() {
-    whole("platform", Library::Shared, "uart-0", |mut options| {
+    whole("platform", Library::Watched, "uart-0", |mut options| {
         options.host_extra += "[[devices]]\nid = \"uart-0\"\nkind = \"uart\"\n";
         options
     });

@@ -597,7 +597,8 @@ potemkin_status potemkin_bar_write_string(const struct potemkin_function *functi
 
 /**
  * Reads at a guest-physical address, if this function decodes it by its BARs and command register as the guest has programmed
- * them (or by its expansion ROM's). All of it lies in one BAR, or the function does not decode it.
+ * them (or by its expansion ROM's). All of it lies in one BAR, or the function does not decode it. With
+ * `map` set the function is where the VMM has it mapped, also when a move was refused.
  *
  * # Safety
  * `function` is open; the bytes at `out` can be written.

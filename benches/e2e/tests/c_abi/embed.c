@@ -121,7 +121,7 @@ static void moved(potemkin_function *f) {
   vmm.taken = BASE0_TAKEN;
   write_config32(f, BAR0, (uint32_t)BASE0_TAKEN);
   CHECK(vmm.changes == 0 && config32(f, BAR0) == BASE0_TAKEN);
-  CHECK(read32(f, 0) == IDENTIFICATION);
+  CHECK(read32(f, 0) == IDENTIFICATION && memory32(f, BASE0_MOVED) == IDENTIFICATION);
   write_config32(f, BAR0, (uint32_t)BASE0_MOVED);
   CHECK(vmm.changes == 0);
 
