@@ -300,7 +300,7 @@ fn an_unmapped_window_is_not_touched_any_more() {
     guest.start_dma(RAM, BUFFER, 4, DMA_TO_DEVICE);
     guest.await_dma();
 
-    let window = DmaUnmap::Window {
+    let window = DmaUnmap::Range {
         address: RAM,
         size: RAM_BYTES,
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use potemkin_front_core::{FileMemory, FrontDevice, GuestMemory, Window};
+use potemkin_front_core::{FrontDevice, GuestMemory, Mapper, Window};
 use potemkin_pci::{BarIndex, MsixLayout, MsixPlace, Space};
 use potemkin_vfio_server::{ClientControl, DmaWindow, Function, FunctionInfo, Region};
 use potemkin_vfio_user::Errno;
@@ -15,12 +15,19 @@ pub(crate) struct VfioFunction {
     device: Arc<FrontDevice>,
     bus: VfioBus,
     msix: Option<MsixLayout>,
+    /// For the guest's memory.
+    mapper: Mapper,
 }
 
 impl VfioFunction {
     pub(crate) fn new(device: Arc<FrontDevice>, bus: VfioBus) -> Self {
         let msix = MsixLayout::of(device.descriptor());
-        Self { device, bus, msix }
+        Self {
+            device,
+            bus,
+            msix,
+            mapper: Mapper::default(),
+        }
     }
 
     /// The MSI-X areas, if some are in this space. None while the function does not decode them: whoever asks then finds nothing there.
@@ -115,7 +122,7 @@ impl Function for VfioFunction {
         let memory = match file {
             None => None,
             Some((file, start)) => {
-                let memory = FileMemory::new(file, start, size, protection.write);
+                let memory = self.mapper.open(file, start, size, protection.write);
                 let memory = memory.map_err(|error| {
                     tracing::warn!(%error, address, size, "a window's file cannot be used");
                     Errno::NOMEM

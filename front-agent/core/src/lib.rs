@@ -67,7 +67,7 @@ pub use device::{DeviceCounters, FrontDevice};
 pub use dma::{DmaCounters, MessageDma};
 pub use driver::drive;
 pub use gate::MapError;
-pub use memory::{FileMemory, GuestMemory, Window};
+pub use memory::{FileMemory, GuestMemory, Mapper, Window};
 pub use messages::{Interrupts, MessageInterrupts};
 pub use outcome::{ConfigWrite, Outcome};
 pub use rehook::{HookCounters, Rehook, RehookError};

@@ -5,10 +5,13 @@ use std::{
     fs::File,
     io,
     os::{fd::OwnedFd, unix::fs::FileExt},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use rustix::fs::{SealFlags, fcntl_get_seals};
+use rustix::fs::{SealFlags, fcntl_get_seals, fstatfs};
 use vm_memory::{Bytes as _, FileOffset, MmapRegion, VolatileMemory as _, bitmap::Bitmap};
 
 /// Guest memory behind a window. Offsets are relative to the window's start and checked by whoever calls.
@@ -43,57 +46,181 @@ pub struct Window {
 
 /// A file that guest memory is made of (memfd, tmpfs, hugetlbfs).
 ///
-/// One that is sealed against shrinking is mapped. Any other is read and written by system calls: its owner could shorten it under a
-/// mapping, and the fault would take the process with it, and every other guest's device.
+/// A memfd that is sealed against shrinking is mapped, while there is room for that. Any other file is read and written by system calls: its
+/// owner could shorten it under a mapping, and the fault would take the process with it, and every other guest's device.
 #[derive(Debug)]
 pub struct FileMemory(Access);
 
 #[derive(Debug)]
 enum Access {
-    Mapped(MmapRegion<()>),
-    Called { file: File, start: u64 },
+    Mapped { region: MmapRegion<()>, _room: Room },
+    Called { file: Arc<File>, start: u64 },
 }
 
 impl FileMemory {
     /// `size` bytes of `file` from `start` on. `writable`: the file is opened for it.
     ///
     /// # Errors
-    /// It cannot be mapped.
+    /// The file says nothing about itself.
     pub fn new(file: OwnedFd, start: u64, size: u64, writable: bool) -> io::Result<Self> {
-        let seals = fcntl_get_seals(&file).unwrap_or(SealFlags::empty());
-        let file = File::from(file);
-        if !seals.contains(SealFlags::SHRINK) {
-            return Ok(Self(Access::Called { file, start }));
-        }
-        let size = usize::try_from(size).map_err(io::Error::other)?;
-        let protection = if writable {
-            libc::PROT_READ | libc::PROT_WRITE
-        } else {
-            libc::PROT_READ
+        Mapper::default().open(Arc::new(File::from(file)), start, size, writable)
+    }
+}
+
+/// Opens the memory of one guest: what one VMM may have mapped is bounded, or its sparse files would leave the process no address space.
+#[derive(Debug, Default)]
+pub struct Mapper(Arc<Usage>);
+
+impl Mapper {
+    /// As [`FileMemory::new`], of a file that other windows may share.
+    ///
+    /// # Errors
+    /// The file says nothing about itself.
+    pub fn open(
+        &self,
+        file: Arc<File>,
+        start: u64,
+        size: u64,
+        writable: bool,
+    ) -> io::Result<FileMemory> {
+        let mapped = match self.flags(&file, start, size)? {
+            Some(flags) => self.map(&file, start, size, writable, flags),
+            None => None,
         };
-        let mapped = MmapRegion::build(
-            Some(FileOffset::new(file, start)),
-            size,
-            protection,
-            libc::MAP_SHARED | libc::MAP_NORESERVE,
-        );
-        mapped
-            .map(|region| Self(Access::Mapped(region)))
-            .map_err(io::Error::other)
+        Ok(FileMemory(mapped.unwrap_or(Access::Called { file, start })))
+    }
+
+    /// How the window may be mapped; none: not at all.
+    fn flags(&self, file: &File, start: u64, size: u64) -> io::Result<Option<i32>> {
+        // First the seals, then the size: what is sealed keeps it.
+        let seals = fcntl_get_seals(file).unwrap_or(SealFlags::empty());
+        let length = file.metadata()?.len();
+        let whole = start.checked_add(size).is_some_and(|end| end <= length);
+        if size < MAPPED_BYTES_MIN || !seals.contains(SealFlags::SHRINK) || !whole {
+            return Ok(None);
+        }
+        Ok(match fstatfs(file)?.f_type {
+            TMPFS_MAGIC => Some(libc::MAP_SHARED | libc::MAP_NORESERVE),
+            // Reserved when it is mapped: a page that is missing later would be a fault.
+            HUGETLBFS_MAGIC => Some(libc::MAP_SHARED),
+            _ => None,
+        })
+    }
+
+    fn map(
+        &self,
+        file: &Arc<File>,
+        start: u64,
+        size: u64,
+        writable: bool,
+        flags: i32,
+    ) -> Option<Access> {
+        let room = Room::take(&self.0, size)?;
+        let mut protection = libc::PROT_READ;
+        if writable {
+            protection |= libc::PROT_WRITE;
+        }
+        let offset = FileOffset::from_arc(Arc::clone(file), start);
+        let size = usize::try_from(size).ok()?;
+        let region = MmapRegion::build(Some(offset), size, protection, flags).ok()?;
+        Some(Access::Mapped {
+            region,
+            _room: room,
+        })
+    }
+}
+
+/// Shorter windows are not worth a mapping: a guest with an IOMMU has thousands of a page.
+const MAPPED_BYTES_MIN: u64 = 1 << 20;
+
+/// What one guest may have mapped, and all of a process's: far from what the kernel allows a process, 65,530 mappings and 128 TiB.
+const GUEST_MAX: Limit = Limit {
+    mappings: 512,
+    bytes: 4 << 40,
+};
+const PROCESS_MAX: Limit = Limit {
+    mappings: 16_384,
+    bytes: 32 << 40,
+};
+
+/// `f_type` of statfs(2).
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
+
+static PROCESS: Usage = Usage {
+    mappings: AtomicU64::new(0),
+    bytes: AtomicU64::new(0),
+};
+
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    mappings: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    mappings: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Usage {
+    /// False when it would be too much.
+    fn take(&self, bytes: u64, limit: Limit) -> bool {
+        let mappings = self.mappings.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes_now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let fits = mappings <= limit.mappings && bytes_now <= limit.bytes;
+        if !fits {
+            self.free(bytes);
+        }
+        fits
+    }
+
+    fn free(&self, bytes: u64) {
+        self.mappings.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Room for one mapping, given back when it is dropped.
+#[derive(Debug)]
+struct Room {
+    guest: Arc<Usage>,
+    bytes: u64,
+}
+
+impl Room {
+    fn take(guest: &Arc<Usage>, bytes: u64) -> Option<Self> {
+        if bytes > GUEST_MAX.bytes || !guest.take(bytes, GUEST_MAX) {
+            return None;
+        }
+        if !PROCESS.take(bytes, PROCESS_MAX) {
+            guest.free(bytes);
+            return None;
+        }
+        let guest = Arc::clone(guest);
+        Some(Self { guest, bytes })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.guest.free(self.bytes);
+        PROCESS.free(self.bytes);
     }
 }
 
 impl GuestMemory for FileMemory {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match &self.0 {
-            Access::Mapped(region) => GuestMemory::read(region, offset, out),
+            Access::Mapped { region, .. } => GuestMemory::read(region, offset, out),
             Access::Called { file, start } => file.read_exact_at(out, start + offset),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match &self.0 {
-            Access::Mapped(region) => GuestMemory::write(region, offset, data),
+            Access::Mapped { region, .. } => GuestMemory::write(region, offset, data),
             Access::Called { file, start } => file.write_all_at(data, start + offset),
         }
     }
@@ -122,25 +249,32 @@ mod tests {
 
     use super::*;
 
-    fn memfd(seal: bool) -> OwnedFd {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    const SIZE: u64 = 2 * MAPPED_BYTES_MIN;
+
+    fn memfd(flags: MemfdFlags, size: u64, seal: bool) -> OwnedFd {
+        let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = memfd_create("guest", flags).unwrap();
-        ftruncate(&file, 8192).unwrap();
+        ftruncate(&file, size).unwrap();
         if seal {
             fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
         }
         file
     }
 
+    fn is_mapped(memory: &FileMemory) -> bool {
+        matches!(memory.0, Access::Mapped { .. })
+    }
+
     #[test]
     fn both_ways_of_access_see_the_same_file() {
-        let file = memfd(true);
+        let half = SIZE / 2;
+        let file = memfd(MemfdFlags::empty(), SIZE, true);
         let copy = file.try_clone().unwrap();
-        let mapped = FileMemory::new(file, 4096, 4096, true).unwrap();
-        assert!(matches!(mapped.0, Access::Mapped(_)));
+        let mapped = FileMemory::new(file, half, half, true).unwrap();
+        assert!(is_mapped(&mapped));
         let called = FileMemory(Access::Called {
-            file: File::from(copy),
-            start: 4096,
+            file: Arc::new(File::from(copy)),
+            start: half,
         });
 
         mapped.write(4090, b"abcdef").unwrap();
@@ -155,12 +289,71 @@ mod tests {
 
     #[test]
     fn a_file_that_its_owner_shortens_gives_an_error_and_no_fault() {
-        let file = memfd(false);
+        let file = memfd(MemfdFlags::empty(), SIZE, false);
         let owner = file.try_clone().unwrap();
-        let memory = FileMemory::new(file, 0, 8192, true).unwrap();
+        let memory = FileMemory::new(file, 0, SIZE, true).unwrap();
 
         ftruncate(&owner, 0).unwrap();
 
         assert!(memory.read(0, &mut [0; 4]).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_shortened_before_its_seal_is_not_mapped() {
+        let file = memfd(MemfdFlags::empty(), 4096, true);
+
+        let memory = FileMemory::new(file, 0, SIZE, true).unwrap();
+
+        assert!(!is_mapped(&memory));
+        assert!(memory.read(8192, &mut [0; 4]).is_err());
+    }
+
+    #[test]
+    fn huge_pages_that_are_not_there_are_an_error_and_no_fault() {
+        // Far more than any machine has reserved for this.
+        let size = 1 << 40;
+        let file = memfd(MemfdFlags::HUGETLB, size, true);
+        let memory = FileMemory::new(file, 0, size, true).unwrap();
+
+        assert!(!is_mapped(&memory));
+        assert!(memory.write(0, &[1]).is_err());
+    }
+
+    #[test]
+    fn sparse_files_do_not_use_up_the_address_space() {
+        let mapper = Mapper::default();
+        let size = 1 << 40;
+        let open = || {
+            let file = memfd(MemfdFlags::empty(), size, true);
+            mapper
+                .open(Arc::new(File::from(file)), 0, size, true)
+                .unwrap()
+        };
+
+        let windows: Vec<_> = (0..8).map(|_| open()).collect();
+
+        let mapped = windows.iter().filter(|window| is_mapped(window)).count();
+        assert_eq!(mapped, 4);
+        let last = windows.last().unwrap();
+        last.write(size - 1, &[7]).unwrap();
+        let mut out = [0];
+        last.read(size - 1, &mut out).unwrap();
+        assert_eq!(out, [7]);
+        drop(windows);
+        assert!(is_mapped(&open()), "the room is there again");
+    }
+
+    #[test]
+    fn thousands_of_windows_leave_room_for_other_mappings() {
+        let mapper = Mapper::default();
+        let file = Arc::new(File::from(memfd(MemfdFlags::empty(), SIZE, true)));
+        let open = |size| mapper.open(Arc::clone(&file), 0, size, true).unwrap();
+
+        let pages: Vec<_> = (0..2_000).map(|_| open(4096)).collect();
+        let windows: Vec<_> = (0..600).map(|_| open(SIZE)).collect();
+
+        assert!(!pages.iter().any(is_mapped));
+        let mapped = windows.iter().filter(|window| is_mapped(window)).count();
+        assert_eq!(mapped, 512);
     }
 }

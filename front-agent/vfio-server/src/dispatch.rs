@@ -382,8 +382,7 @@ impl<'f, F: Function> Dispatch<'f, F> {
                 "more than one descriptor for a window",
             ));
         }
-        self.windows.check(map, file.as_ref())?;
-        let has_file = file.is_some();
+        let file = self.windows.check(map, file)?;
         let DmaMap {
             address,
             size,
@@ -394,19 +393,20 @@ impl<'f, F: Function> Dispatch<'f, F> {
             address,
             size,
             protection,
-            file: file.map(|file| (file, offset)),
+            file: file.as_ref().map(|file| (file.shared(), offset)),
         };
         self.function.dma_map(window).map_err(Refusal::Function)?;
-        self.windows.insert(map, has_file);
+        self.windows.insert(map, file);
         self.reply(header, 0, |_| ());
         Ok(())
     }
 
     fn dma_unmap(&mut self, header: &Header, unmap: DmaUnmap) -> Result<(), Refusal> {
         match unmap {
-            DmaUnmap::Window { address, size } => {
-                self.windows.remove(address, size)?;
-                self.function.dma_unmap(address, size);
+            DmaUnmap::Range { address, size } => {
+                for (address, size) in self.windows.remove(address, size)? {
+                    self.function.dma_unmap(address, size);
+                }
             }
             DmaUnmap::All => self.unmap_all(),
         }

@@ -1,6 +1,7 @@
 //! What a server serves: the trait, and what it says about itself.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::sync::Arc;
 
 use potemkin_pci::{BarIndex, Space};
 use potemkin_vfio_user::Errno;
@@ -92,9 +93,9 @@ pub struct DmaWindow {
     pub size: u64,
     /// What the device may do with it.
     pub protection: Protection,
-    /// The file that the memory is, and where the window begins in it. Without, there are only
+    /// The file that the memory is, and where the window begins in it; windows of one file share it. Without, there are only
     /// [`ClientControl::dma_read`] and [`ClientControl::dma_write`].
-    pub file: Option<(OwnedFd, u64)>,
+    pub file: Option<(Arc<File>, u64)>,
 }
 
 /// What a function has.

@@ -16,7 +16,7 @@
 //! Every message is decoded and checked before it has an effect ([`potemkin_vfio_user::message`]). A refused request is
 //! answered with an error and changes nothing. What makes the position in the stream, or the ownership of a descriptor,
 //! uncertain ends the connection, and nothing else. A client holds at most one message of 64 KiB in each direction,
-//! [`MAX_DMA_WINDOWS`] windows, [`MAX_DMA_FILES`] of them with a descriptor, and a few eventfds per interrupt.
+//! [`MAX_DMA_WINDOWS`] windows, in [`MAX_DMA_FILES`] files, and a few eventfds per interrupt.
 
 mod connection;
 mod control;

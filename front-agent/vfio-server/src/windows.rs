@@ -1,7 +1,9 @@
 //! The DMA windows that a client has announced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
 
 use potemkin_vfio_user::Errno;
 use potemkin_vfio_user::message::{DmaMap, Protection};
@@ -9,29 +11,51 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use crate::error::Refusal;
 
-/// Most DMA windows of a client. QEMU has about 20, plus one a memory slot.
-pub const MAX_DMA_WINDOWS: usize = 4096;
+/// Most DMA windows of a client. QEMU has about 20, plus one a memory slot; with an IOMMU for its guest one a page, and then the bound is its own.
+pub const MAX_DMA_WINDOWS: usize = 65_535;
 
-/// Most of them that come with a descriptor.
+/// Most files that these are in.
 pub const MAX_DMA_FILES: usize = 256;
 
 /// Windows by their address; none overlaps another.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
     by_address: BTreeMap<u64, Window>,
-    files: usize,
+    /// The files of windows that are there, and of some that were.
+    files: HashMap<FileKey, Weak<File>>,
 }
 
 #[derive(Debug)]
 struct Window {
     /// Not 0, and address + size does not overflow.
     size: u64,
-    has_file: bool,
+    /// Keeps its entry alive.
+    _file: Option<WindowFile>,
+}
+
+/// Which file, and opened for what: file system, inode, flags.
+type FileKey = (u64, u64, u32);
+
+/// The file of a window. One that many windows are in is held open once.
+#[derive(Debug)]
+pub(crate) struct WindowFile {
+    key: FileKey,
+    file: Arc<File>,
+}
+
+impl WindowFile {
+    pub(crate) fn shared(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
 }
 
 impl Windows {
-    /// Whether this window may be added, with this descriptor.
-    pub(crate) fn check(&self, map: &DmaMap, file: Option<&OwnedFd>) -> Result<(), Refusal> {
+    /// Whether this window may be added, with this descriptor; gives the file to use for it.
+    pub(crate) fn check(
+        &mut self,
+        map: &DmaMap,
+        file: Option<OwnedFd>,
+    ) -> Result<Option<WindowFile>, Refusal> {
         if self.overlaps(map) {
             return Err(Refusal::because(
                 Errno::EXIST,
@@ -41,43 +65,58 @@ impl Windows {
         if self.by_address.len() >= MAX_DMA_WINDOWS {
             return Err(Refusal::because(Errno::NOSPC, "too many windows"));
         }
-        let Some(file) = file else { return Ok(()) };
-        if self.files >= MAX_DMA_FILES {
-            return Err(Refusal::because(
-                Errno::NOSPC,
-                "too many windows with a descriptor",
-            ));
+        let Some(file) = file else { return Ok(None) };
+        let key = check_file(map, &file)?;
+        if let Some(file) = self.files.get(&key).and_then(Weak::upgrade) {
+            return Ok(Some(WindowFile { key, file }));
         }
-        check_file(map, file)
+        if self.files.len() >= MAX_DMA_FILES {
+            self.files.retain(|_, file| file.strong_count() > 0);
+        }
+        if self.files.len() >= MAX_DMA_FILES {
+            return Err(Refusal::because(Errno::NOSPC, "windows in too many files"));
+        }
+        let file = Arc::new(File::from(file));
+        Ok(Some(WindowFile { key, file }))
     }
 
     /// Adds a window that [`Self::check`] has found good.
-    pub(crate) fn insert(&mut self, map: &DmaMap, has_file: bool) {
-        self.files += usize::from(has_file);
-        self.by_address.insert(
-            map.address,
-            Window {
-                size: map.size,
-                has_file,
-            },
-        );
+    pub(crate) fn insert(&mut self, map: &DmaMap, file: Option<WindowFile>) {
+        if let Some(WindowFile { key, file }) = &file {
+            self.files.insert(*key, Arc::downgrade(file));
+        }
+        let window = Window {
+            size: map.size,
+            _file: file,
+        };
+        self.by_address.insert(map.address, window);
     }
 
-    /// Takes out the window that begins at `address` and has exactly `size` bytes.
-    pub(crate) fn remove(&mut self, address: u64, size: u64) -> Result<(), Refusal> {
-        match self.by_address.get(&address) {
-            Some(window) if window.size == size => {
-                self.files -= usize::from(window.has_file);
-                self.by_address.remove(&address);
-                Ok(())
-            }
-            _ => Err(Refusal::because(Errno::NOENT, "there is no such window")),
+    /// Takes out the windows that lie in this range, none perhaps: their addresses and sizes. One that lies in it in part is an error, and
+    /// nothing is taken out.
+    pub(crate) fn remove(&mut self, address: u64, size: u64) -> Result<Vec<(u64, u64)>, Refusal> {
+        let last = address + (size - 1);
+        let begins_before = self.by_address.range(..=last).rev();
+        let reaching = begins_before.take_while(|(start, window)| *start + window.size > address);
+        let found: Vec<_> = reaching
+            .map(|(start, window)| (*start, window.size))
+            .collect();
+        let inside = |&(start, size): &(u64, u64)| start >= address && start + (size - 1) <= last;
+        if !found.iter().all(inside) {
+            return Err(Refusal::because(
+                Errno::INVAL,
+                "the range has a part of a window",
+            ));
         }
+        for (start, _) in &found {
+            self.by_address.remove(start);
+        }
+        Ok(found)
     }
 
     /// Takes out all: their addresses and sizes.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = (u64, u64)> {
-        self.files = 0;
+        self.files.clear();
         std::mem::take(&mut self.by_address)
             .into_iter()
             .map(|(address, window)| (address, window.size))
@@ -93,8 +132,8 @@ impl Windows {
     }
 }
 
-/// The descriptor is a file that has all of the window and was opened for what the window allows.
-fn check_file(map: &DmaMap, file: &OwnedFd) -> Result<(), Refusal> {
+/// The descriptor is a file that has all of the window and was opened for what the window allows: which one.
+fn check_file(map: &DmaMap, file: &OwnedFd) -> Result<FileKey, Refusal> {
     let refuse = |errno, what| Err(Refusal::because(errno, what));
     let Ok(stat) = fstat(file) else {
         return refuse(Errno::BADF, "the descriptor says nothing about itself");
@@ -106,19 +145,17 @@ fn check_file(map: &DmaMap, file: &OwnedFd) -> Result<(), Refusal> {
     if map.offset + map.size > has {
         return refuse(Errno::INVAL, "the file ends before the window does");
     }
-    if !opened_for(file, map.protection) {
+    let flags = fcntl_getfl(file).unwrap_or(OFlags::PATH);
+    if !opened_for(flags, map.protection) {
         return refuse(
             Errno::ACCESS,
             "the file is not opened for what the window allows",
         );
     }
-    Ok(())
+    Ok((stat.st_dev, stat.st_ino, flags.bits()))
 }
 
-fn opened_for(file: &OwnedFd, wanted: Protection) -> bool {
-    let Ok(flags) = fcntl_getfl(file) else {
-        return false;
-    };
+fn opened_for(flags: OFlags, wanted: Protection) -> bool {
     if flags.contains(OFlags::PATH) {
         return false;
     }

@@ -35,7 +35,7 @@ fn errno(result: Result<(), ClientError>) -> Errno {
 }
 
 fn window(address: u64, size: u64) -> DmaUnmap {
-    DmaUnmap::Window { address, size }
+    DmaUnmap::Range { address, size }
 }
 
 /// Connects MSI-X vector 0, which fires when a transfer is done.
@@ -114,24 +114,29 @@ fn overlapping_windows_are_refused() {
 }
 
 #[test]
-fn a_window_is_withdrawn_only_as_it_was_announced() {
+fn a_range_withdraws_the_windows_in_it_and_cuts_none() {
     let server = Running::start();
     let mut client = server.client();
     client.dma_map(4 * PAGE, 4 * PAGE, RW, None).unwrap();
+    client.dma_map(16 * PAGE, PAGE, RW, None).unwrap();
+    client.dma_map(17 * PAGE, PAGE, RW, None).unwrap();
 
-    for (address, size) in [(4, 3), (4, 5), (5, 3), (3, 4), (8, 1)] {
-        assert_eq!(
-            errno(client.dma_unmap(window(address * PAGE, size * PAGE))),
-            Errno::NOENT
-        );
+    for (address, size) in [(4, 3), (5, 3), (3, 4), (0, 5), (7, 20)] {
+        let cut = client.dma_unmap(window(address * PAGE, size * PAGE));
+        assert_eq!(errno(cut), Errno::INVAL, "{size} pages at {address}");
     }
-    client.dma_unmap(window(4 * PAGE, 4 * PAGE)).unwrap();
+    assert_eq!(Seen::get(&server.seen.windows), 3, "nothing was taken out");
+    client.dma_unmap(window(8 * PAGE, 8 * PAGE)).unwrap();
+    assert_eq!(Seen::get(&server.seen.windows), 3, "nothing was there");
 
-    assert_eq!(
-        errno(client.dma_unmap(window(4 * PAGE, 4 * PAGE))),
-        Errno::NOENT
-    );
+    client.dma_unmap(window(16 * PAGE, 8 * PAGE)).unwrap();
+    assert_eq!(Seen::get(&server.seen.windows), 1);
+    // As QEMU does when a guest's IOMMU is turned off: up to the end of the address space.
+    client.dma_unmap(window(0, 1 << 63)).unwrap();
+    client.dma_unmap(window(1 << 63, 1 << 63)).unwrap();
+
     assert_eq!(Seen::get(&server.seen.windows), 0);
+    client.dma_map(5 * PAGE, PAGE, RW, None).unwrap();
 }
 
 #[test]
@@ -239,28 +244,43 @@ fn ranges_that_overflow_are_refused() {
 fn more_windows_than_the_bound_are_refused() {
     let server = Running::start();
     let mut client = server.client();
-    let memory = memory(1);
     let pages = u64::try_from(MAX_DMA_WINDOWS).unwrap();
-    let files = u64::try_from(MAX_DMA_FILES).unwrap();
 
-    for page in 0..files {
-        client
-            .dma_map(page * PAGE, PAGE, RW, Some((memory.as_fd(), 0)))
-            .unwrap();
-    }
-    let one_more_file = client.dma_map(files * PAGE, PAGE, RW, Some((memory.as_fd(), 0)));
-    assert_eq!(errno(one_more_file), Errno::NOSPC);
-    for page in files..pages {
+    for page in 0..pages {
         client.dma_map(page * PAGE, PAGE, RW, None).unwrap();
     }
-    assert_eq!(
-        errno(client.dma_map(pages * PAGE, PAGE, RW, None)),
-        Errno::NOSPC
-    );
+    let one_more = client.dma_map(pages * PAGE, PAGE, RW, None);
+    assert_eq!(errno(one_more), Errno::NOSPC);
 
     client.dma_unmap(window(0, PAGE)).unwrap();
+    client.dma_map(pages * PAGE, PAGE, RW, None).unwrap();
+}
+
+#[test]
+fn windows_in_more_files_than_the_bound_are_refused() {
+    let server = Running::start();
+    let mut client = server.client();
+    let files = u64::try_from(MAX_DMA_FILES).unwrap();
+    let one = memory(1);
+    let mut map = |page, file: &File| {
+        let file = Some((file.as_fd(), 0));
+        client.dma_map(page * PAGE, PAGE, RW, file)
+    };
+
+    // As behind a guest's IOMMU: a window a page, all of one file.
+    for page in 0..2 * files {
+        map(page, &one).unwrap();
+    }
+    for page in 2 * files..3 * files - 1 {
+        map(page, &memory(1)).unwrap();
+    }
+    assert_eq!(errno(map(3 * files, &memory(1))), Errno::NOSPC);
+    map(3 * files, &one).unwrap();
+
+    client.dma_unmap(window(2 * files * PAGE, PAGE)).unwrap();
+    let file = memory(1);
     client
-        .dma_map(0, PAGE, RW, Some((memory.as_fd(), 0)))
+        .dma_map(2 * files * PAGE, PAGE, RW, Some((file.as_fd(), 0)))
         .unwrap();
 }
 

@@ -39,7 +39,7 @@ fn conversation() -> Vec<u8> {
         .encode(out)
     });
     add(Command::DmaUnmap, &|out| {
-        DmaUnmap::Window {
+        DmaUnmap::Range {
             address: 0,
             size: 4096,
         }

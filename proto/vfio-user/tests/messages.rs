@@ -63,7 +63,7 @@ fn good() -> Vec<(Command, Vec<u8>)> {
         (
             Command::DmaUnmap,
             encoded(|out| {
-                DmaUnmap::Window {
+                DmaUnmap::Range {
                     address: 1,
                     size: 2,
                 }

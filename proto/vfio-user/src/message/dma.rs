@@ -67,7 +67,7 @@ impl DmaMap {
         super::device::check_argsz(&mut fields, Self::LEN)?;
         let flags = fields.u32("flags")?;
         let offset = fields.u64("offset")?;
-        let (address, size) = range(&mut fields)?;
+        let (address, size) = range(&mut fields, u64::MAX - 1)?;
         let protection = Protection {
             read: flags & Self::FLAG_READ != 0,
             write: flags & Self::FLAG_WRITE != 0,
@@ -92,11 +92,12 @@ impl DmaMap {
 /// Payload of `DMA_UNMAP`. The reply repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DmaUnmap {
-    /// The window that begins at `address` and has exactly `size` bytes.
-    Window {
-        /// Guest-physical address of the window.
+    /// All windows that lie in this range. (The specification has one window, exactly; QEMU with an IOMMU for its guest withdraws ranges of
+    /// windows, and more of the address space than they take.)
+    Range {
+        /// First guest-physical address.
         address: u64,
-        /// Length in bytes, not 0.
+        /// Length in bytes, not 0; address + size is 2^64 at most.
         size: u64,
     },
     /// Every window (`VFIO_DMA_UNMAP_FLAG_ALL`).
@@ -113,7 +114,7 @@ impl DmaUnmap {
     /// Appends the payload, of the command or of the reply.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let (flags, address, size) = match *self {
-            Self::Window { address, size } => (0, address, size),
+            Self::Range { address, size } => (0, address, size),
             Self::All => (Self::FLAG_ALL, 0, 0),
         };
         out.put_u32(Self::LEN);
@@ -127,7 +128,7 @@ impl DmaUnmap {
     /// # Errors
     ///
     /// When its size is wrong, it asks for a dirty bitmap (which is not supported), it names a range together with
-    /// "all", or its range is empty or overflows.
+    /// "all", or its range is empty or passes 2^64.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::new(Self::NAME, payload);
         super::device::check_argsz(&mut fields, Self::LEN)?;
@@ -137,8 +138,8 @@ impl DmaUnmap {
         }
         let unmap = match flags {
             0 => {
-                let (address, size) = range(&mut fields)?;
-                Self::Window { address, size }
+                let (address, size) = range(&mut fields, u64::MAX)?;
+                Self::Range { address, size }
             }
             Self::FLAG_ALL => {
                 for field in ["address", "size"] {
@@ -253,14 +254,15 @@ impl DmaAccess {
     }
 }
 
-/// Takes `address` and `size`: not empty, and the end fits into 64 bits.
-fn range(fields: &mut Fields<'_>) -> Result<(u64, u64), DecodeError> {
+/// Takes `address` and `size`: not empty, and not past `last`.
+fn range(fields: &mut Fields<'_>, last: u64) -> Result<(u64, u64), DecodeError> {
     let address = fields.u64("address")?;
     let size = fields.u64("size")?;
     if size == 0 {
         return Err(fields.fail("size", Reason::TooSmall { found: 0, least: 1 }));
     }
-    if address.checked_add(size).is_none() {
+    let end = address.checked_add(size - 1);
+    if end.is_none_or(|end| end > last) {
         return Err(fields.fail("address", Reason::Overflow));
     }
     Ok((address, size))
