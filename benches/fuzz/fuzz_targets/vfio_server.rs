@@ -129,12 +129,12 @@ impl Busy {
             4 => drop(control.report_fatal_error()),
             5 => drop(tokio::task::spawn_local(async move {
                 let _ = control
-                    .dma_read(0, &mut vec![0; usize::from(value) << 4])
+                    .dma_read(0, &mut vec![0; usize::from(value) << 4], || true)
                     .await;
             })),
             6 => drop(tokio::task::spawn_local(async move {
                 let _ = control
-                    .dma_write(0, &vec![1; usize::from(value) << 4])
+                    .dma_write(0, &vec![1; usize::from(value) << 4], || true)
                     .await;
             })),
             _ => drop((

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use potemkin_front_core::RemoteOptions;
@@ -13,6 +14,7 @@ use potemkin_service::{
 };
 use potemkin_session::front::FrontState;
 use potemkin_vfio_server::Options;
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -21,6 +23,9 @@ use crate::{
     served::{Begin, Order, Served},
     waiting::Waiting,
 };
+
+/// Longest that the end of devices' threads is waited for: they bound each wait of theirs, but a VMM may give them files that block.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The devices that an agent serves.
 ///
@@ -83,7 +88,13 @@ impl Agent {
     /// Detaches a device; the error is for people.
     pub(crate) async fn detach(&self, name: &str) -> Result<(), String> {
         match self.take(name)? {
-            Slot::Serving(served) => served.stop().await,
+            Slot::Serving(served) => {
+                if timeout(STOP_TIMEOUT, served.stop()).await.is_err() {
+                    return Err(format!(
+                        "name: `{name}` is detached, but its thread does not end: guest memory that does not answer?"
+                    ));
+                }
+            }
             Slot::Waiting(_) | Slot::Starting => tracing::info!(name, "no longer waited for"),
         }
         Ok(())
@@ -106,7 +117,11 @@ impl Agent {
         self.stopping.cancel();
         self.lock().clear();
         self.threads.close();
-        self.threads.wait().await;
+        if timeout(STOP_TIMEOUT, self.threads.wait()).await.is_err() {
+            tracing::error!(
+                "a device's thread does not end: guest memory that does not answer? Left behind"
+            );
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -162,10 +162,14 @@ impl VfioBus {
             return dma.fail();
         };
         let outcome = match dma.data() {
-            Some(data) => client.dma_write(dma.address(), &data).await.map(|()| None),
+            Some(data) => {
+                let written = client.dma_write(dma.address(), &data, || dma.is_allowed());
+                written.await.map(|()| None)
+            }
             None => {
                 let mut data = vec![0; dma.length()];
-                let read = client.dma_read(dma.address(), &mut data).await;
+                let read = client.dma_read(dma.address(), &mut data, || dma.is_allowed());
+                let read = read.await;
                 read.map(|()| Some(Bytes::from(data)))
             }
         };

@@ -30,6 +30,14 @@ impl VfioFunction {
         }
     }
 
+    async fn write(&self, space: Space, offset: u64, data: &[u8], posted: bool) {
+        if posted {
+            self.device.region_write_posted(space, offset, data).await;
+        } else {
+            self.device.region_write(space, offset, data).await;
+        }
+    }
+
     /// The MSI-X areas, if some are in this space. None while the function does not decode them: whoever asks then finds nothing there.
     fn msix(&self, space: Space) -> Option<MsixLayout> {
         let decoded = || self.device.with_config(|config| config.memory_enabled());
@@ -90,16 +98,16 @@ impl Function for VfioFunction {
         }
     }
 
-    /// The device's own policy decides what is posted: a client that waits for a posted write is answered at once.
-    async fn region_write(&self, space: Space, offset: u64, data: &[u8], _may_post: bool) {
+    /// The device's own policy decides what is posted: a client that waits for a posted write is answered at once. What the client has
+    /// posted itself is posted: its guest goes on already, and what it does next would wait here instead.
+    async fn region_write(&self, space: Space, offset: u64, data: &[u8], may_post: bool) {
         let Some(msix) = self.msix(space) else {
-            self.device.region_write(space, offset, data).await;
-            return;
+            return self.write(space, offset, data, may_post).await;
         };
         for (part, place) in msix.parts(space, offset, data.len()) {
             if place == MsixPlace::Elsewhere {
                 let at = offset + part.start as u64;
-                self.device.region_write(space, at, &data[part]).await;
+                self.write(space, at, &data[part], may_post).await;
             }
         }
     }
@@ -156,6 +164,7 @@ impl Function for VfioFunction {
 
     fn disconnected(&self) {
         tracing::info!("the VMM is gone; the device stays attached");
+        self.device.stop_bus_mastering();
         self.bus.disconnect();
     }
 }

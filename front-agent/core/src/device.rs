@@ -154,6 +154,7 @@ impl FrontDevice {
             self.reset();
         } else if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
             self.intx_may_be_allowed();
+            self.msi_may_be_due();
             self.send_due();
         }
         if outcome.moves_mappings() && !outcome.flr {
@@ -161,7 +162,9 @@ impl FrontDevice {
         }
         if outcome.forward {
             count(&self.counters.config_writes_remote);
-            done = self.store(Space::Config, u64::from(offset), data).await;
+            done = self
+                .store(Space::Config, u64::from(offset), data, false)
+                .await;
         }
         ConfigWrite {
             outcome: Outcome::sent(done),
@@ -190,12 +193,21 @@ impl FrontDevice {
 
     /// Writes a BAR. Returns at once where the register's policy posts writes; dropped where there is nothing, and by the expansion ROM.
     pub async fn region_write(&self, space: Space, offset: u64, data: &[u8]) -> Outcome {
+        self.write_region(space, offset, data, false).await
+    }
+
+    /// The same for a guest that goes on already, whatever the policy says: nobody waits for it.
+    pub async fn region_write_posted(&self, space: Space, offset: u64, data: &[u8]) -> Outcome {
+        self.write_region(space, offset, data, true).await
+    }
+
+    async fn write_region(&self, space: Space, offset: u64, data: &[u8], posted: bool) -> Outcome {
         if let Space::Rom = space {
             return self.rom_holds(offset, data.len());
         }
         count(&self.counters.bar_writes);
         let outcome = if self.reachable(space, offset, data.len()) {
-            Outcome::sent(self.write_places(space, offset, data).await)
+            Outcome::sent(self.write_places(space, offset, data, posted).await)
         } else {
             Outcome::NotDecoded
         };
@@ -203,6 +215,15 @@ impl FrontDevice {
             count(&self.counters.refused);
         }
         outcome
+    }
+
+    /// The guest is gone, and the next may be another: its memory is not for what the device does now. Bus mastering is off as if the guest
+    /// had turned it off.
+    pub fn stop_bus_mastering(&self) {
+        self.close_gate(|| {
+            self.config().clear_bus_master();
+            self.session.revoke(Revocation::BusMasterOff)
+        });
     }
 
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
@@ -285,14 +306,14 @@ impl FrontDevice {
     }
 
     /// Writes what is here and tells the host the rest; false when any part was dropped.
-    async fn write_places(&self, space: Space, offset: u64, data: &[u8]) -> bool {
+    async fn write_places(&self, space: Space, offset: u64, data: &[u8], posted: bool) -> bool {
         let mut start = 0;
         while start < data.len() {
             let at = offset + start as u64;
             let (place, length) = self.place(space, at, data.len() - start);
             let part = &data[start..start + length];
             match place {
-                MsixPlace::Elsewhere if !self.store(space, at, part).await => return false,
+                MsixPlace::Elsewhere if !self.store(space, at, part, posted).await => return false,
                 MsixPlace::Elsewhere => {}
                 place => self.write_local(place, part),
             }
@@ -319,12 +340,16 @@ impl FrontDevice {
         true
     }
 
-    /// Tells the host; false when any part was dropped. The parts of a long block are under way together.
-    async fn store(&self, space: Space, offset: u64, data: &[u8]) -> bool {
+    /// Tells the host; false when any part was dropped. The parts of a long block are under way together. `posted`: whatever the policy.
+    async fn store(&self, space: Space, offset: u64, data: &[u8], posted: bool) -> bool {
         let mut told = Vec::new();
         for piece in pieces(space, offset, data.len()) {
             let bytes = &data[piece.start..piece.start + piece.len()];
-            let posting = self.posting(space, piece.at.offset, piece.len());
+            let posting = if posted {
+                Posting::Posted
+            } else {
+                self.posting(space, piece.at.offset, piece.len())
+            };
             let sent = self.session.tell(piece.at, piece.extent, posting, bytes);
             match sent.await {
                 Ok(ticket) => told.extend(ticket),

@@ -37,6 +37,8 @@ pub(crate) struct Dma {
     /// DMA that the bus has and has not finished. Later DMA goes the same way, for the order's sake.
     with_bus: AtomicU64,
     intx: Intx,
+    /// The guest did something that may let MSI vectors through that are pending.
+    msi_stale: AtomicBool,
     counters: Counters,
     /// One refusal was logged for people already.
     logged: AtomicBool,
@@ -150,6 +152,25 @@ impl FrontDevice {
         self.dma.generation.store(gate.floor, Ordering::Relaxed);
     }
 
+    /// The guest may have unmasked MSI vectors.
+    pub(crate) fn msi_may_be_due(&self) {
+        self.dma.msi_stale.store(true, Ordering::Release);
+        self.session().kick();
+    }
+
+    /// Gives the VMM the MSI vectors that were masked and are not any more. (A VMM without tables of its own has got the messages already.)
+    pub(crate) fn settle_msi(&self, bus: &impl Bus) {
+        if self.local.is_some() || !self.dma.msi_stale.swap(false, Ordering::Acquire) {
+            return;
+        }
+        loop {
+            let due = self.config().next_due_msi_vector();
+            let Some(vector) = due else { break };
+            self.dma.counters.interrupts.fetch_add(1, Ordering::Relaxed);
+            bus.msi(vector);
+        }
+    }
+
     /// The guest may have turned INTx on or off. On, it is shown a level that the device has after all that the guest wrote before.
     pub(crate) fn intx_may_be_allowed(&self) {
         if self.dma.intx.raised.load(Ordering::Relaxed) {
@@ -256,14 +277,17 @@ impl FrontDevice {
             return None;
         }
         let own = self.descriptor().interrupts();
-        let config = self.config();
+        let mut config = self.config();
         if !config.bus_master_enabled() {
             return None;
         }
         match vector {
             Vector::Msi(vector) if vector < own.msi_vectors.into() => {
                 let allocated = config.msi_vectors();
-                (allocated > 0).then(|| Vector::Msi(vector % allocated))
+                let vector = vector.checked_rem(allocated)?;
+                // The mask bits stand in configuration space, whoever delivers.
+                let goes = self.local.is_some() || config.signal_msi(vector).is_some();
+                goes.then_some(Vector::Msi(vector))
             }
             Vector::Msix(index) if index < own.msix_vectors => {
                 config.msix_enabled().then_some(vector)
@@ -349,6 +373,30 @@ impl MessageDma {
             }
             None => Some(self),
         }
+    }
+
+    /// Whether the VMM may still do it: to be asked right before it is.
+    pub fn is_allowed(&self) -> bool {
+        let device = &self.device;
+        let gate = device.dma.gate();
+        let way = match &self.kind {
+            Some(Kind::Write(write)) => device.pass(
+                &gate,
+                write.generation,
+                write.address,
+                write.data.len(),
+                Direction::ToGuest,
+            ),
+            Some(Kind::Read(read)) => device.pass(
+                &gate,
+                read.generation,
+                read.address,
+                read.length,
+                Direction::FromGuest,
+            ),
+            None => return false,
+        };
+        matches!(way, Ok(Way::Message))
     }
 
     /// The VMM has done it; `data` is what it read.

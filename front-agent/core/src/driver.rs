@@ -97,6 +97,7 @@ fn settle(device: &Arc<FrontDevice>, bus: &impl Bus) {
             None => break,
         }
     }
+    device.settle_msi(bus);
     device.settle_intx(bus);
 }
 

@@ -60,6 +60,9 @@ pub enum DmaError {
     /// Too many requests are unanswered.
     #[error("too many requests are unanswered")]
     Busy,
+    /// The client has forbidden it before its turn came.
+    #[error("it is not allowed any more")]
+    Forbidden,
     /// The range passes the end of 64 bits.
     #[error("the range passes the end of the address space")]
     Range,
@@ -128,17 +131,25 @@ impl ClientControl {
     /// Reads guest memory by message, for windows without a descriptor.
     ///
     /// Waits until no access of the client's is being handled: QEMU answers nothing while it waits for an answer itself.
-    /// So an access must not wait for this.
+    /// So an access must not wait for this. What the client did meanwhile may forbid it: `allowed` is asked right before each message.
     ///
     /// # Errors
     ///
     /// [`DmaError`]; `out` may be filled in part.
-    pub async fn dma_read(&self, address: u64, out: &mut [u8]) -> Result<(), DmaError> {
+    pub async fn dma_read(
+        &self,
+        address: u64,
+        out: &mut [u8],
+        allowed: impl Fn() -> bool,
+    ) -> Result<(), DmaError> {
         let limit = self.client.limit.get() as usize;
         let mut at = address;
         for chunk in out.chunks_mut(limit) {
             let access = access(at, chunk.len())?;
-            let data = self.client.transfer(Command::DmaRead, access, &[]).await?;
+            let request = self
+                .client
+                .transfer(Command::DmaRead, access, &[], &allowed);
+            let data = request.await?;
             chunk.copy_from_slice(&data);
             at += u64::from(access.count);
         }
@@ -151,13 +162,18 @@ impl ClientControl {
     /// # Errors
     ///
     /// [`DmaError`]; part of `data` may have been written.
-    pub async fn dma_write(&self, address: u64, data: &[u8]) -> Result<(), DmaError> {
+    pub async fn dma_write(
+        &self,
+        address: u64,
+        data: &[u8],
+        allowed: impl Fn() -> bool,
+    ) -> Result<(), DmaError> {
         let limit = self.client.limit.get() as usize;
         let mut at = address;
         for chunk in data.chunks(limit) {
             let access = access(at, chunk.len())?;
             self.client
-                .transfer(Command::DmaWrite, access, chunk)
+                .transfer(Command::DmaWrite, access, chunk, &allowed)
                 .await?;
             at += u64::from(access.count);
         }
@@ -218,8 +234,9 @@ impl Client {
         command: Command,
         access: DmaAccess,
         data: &[u8],
+        allowed: &impl Fn() -> bool,
     ) -> Result<Vec<u8>, DmaError> {
-        let transfer = self.transfer_when_idle(command, access, data);
+        let transfer = self.transfer_when_idle(command, access, data, allowed);
         tokio::time::timeout(DMA_TIMEOUT, transfer)
             .await
             .map_err(|_| DmaError::Timeout)?
@@ -230,12 +247,16 @@ impl Client {
         command: Command,
         access: DmaAccess,
         data: &[u8],
+        allowed: &impl Fn() -> bool,
     ) -> Result<Vec<u8>, DmaError> {
         while self.busy.get() {
             self.idle.notified().await;
         }
         if !self.link.is_open() {
             return Err(DmaError::Gone);
+        }
+        if !allowed() {
+            return Err(DmaError::Forbidden);
         }
         let id = self.next_id.replace(self.next_id.get().wrapping_add(1));
         let outstanding = self.dma.begin(id, command, access).ok_or(DmaError::Busy)?;

@@ -34,7 +34,7 @@ fn version_is_the_older_of_both_and_limits_are_ours() {
 
     let version = client.version();
     assert_eq!((version.major, version.minor), (0, 2));
-    assert_eq!(version.capabilities.max_dma_maps, Some(4096));
+    assert_eq!(version.capabilities.max_dma_maps, Some(65_535));
     assert_eq!(client.max_data_xfer(), 1 << 16);
     assert_eq!(client.max_msg_fds(), 16);
 }

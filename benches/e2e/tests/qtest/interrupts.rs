@@ -172,7 +172,7 @@ fn machine_with_maskable_msi(kind: TransportKind) -> (Stack, Vm) {
     (stack, machine.start().unwrap())
 }
 
-/// Where the mask bits are; the pending bits are behind them.
+/// Where the mask bits are.
 fn mask_bits(vm: &mut Vm, edu: &Function) -> u8 {
     let msi = capability(vm, edu, 5);
     let control = Pci::new(vm.qtest()).config_read_u16(edu.address, msi + 2);
@@ -180,6 +180,14 @@ fn mask_bits(vm: &mut Vm, edu: &Function) -> u8 {
     msi + 16
 }
 
+/// QEMU takes an interrupt by its event loop, which runs many times meanwhile.
+fn nothing_comes(vm: &mut Vm) {
+    for _ in 0..1_000 {
+        assert_eq!(vm.qtest().readl(MESSAGE).unwrap(), 0, "it is masked");
+    }
+}
+
+/// The agent holds it back, as a VMM on KVM needs it. (The pending bits that a guest sees are QEMU's own, which has none then.)
 #[test]
 fn an_msi_that_is_masked_is_pending_and_comes_once_when_it_is_unmasked() {
     for kind in [Quic, Grpc] {
@@ -197,23 +205,14 @@ fn an_msi_that_is_masked_is_pending_and_comes_once_when_it_is_unmasked() {
         for cause in [2, 4] {
             write(&mut vm, &edu, RAISE, cause);
         }
-        // QEMU holds it back, and says so, once its event loop has taken it.
-        let mut pci = Pci::new(vm.qtest());
-        let pending = (0..100_000).any(|_| pci.config_read_u32(at, mask + 4).unwrap() == 1);
-        assert!(pending, "{kind}: it is not pending");
         assert_eq!(causes(&mut vm, &edu), 7, "{kind}");
-        assert_eq!(
-            vm.qtest().readl(MESSAGE).unwrap(),
-            0,
-            "{kind}: it is masked"
-        );
+        nothing_comes(&mut vm);
         let mut pci = Pci::new(vm.qtest());
         pci.config_write_u32(at, mask, 0).unwrap();
 
         await_u32(vm.qtest(), MESSAGE, DATA.into());
-        let mut pci = Pci::new(vm.qtest());
-        assert_eq!(pci.config_read_u32(at, mask + 4).unwrap(), 0, "{kind}");
         vm.qtest().writel(MESSAGE, 0).unwrap();
+        nothing_comes(&mut vm);
         write(&mut vm, &edu, RAISE, 8);
         await_u32(vm.qtest(), MESSAGE, DATA.into());
     }
@@ -231,14 +230,8 @@ fn an_msi_that_was_masked_before_msi_was_enabled_comes_when_it_is_unmasked() {
 
         write(&mut vm, &edu, RAISE, 1);
 
-        let mut pci = Pci::new(vm.qtest());
-        let pending = (0..100_000).any(|_| pci.config_read_u32(at, mask + 4).unwrap() == 1);
-        assert!(pending, "{kind}: it is not pending");
-        assert_eq!(
-            vm.qtest().readl(MESSAGE).unwrap(),
-            0,
-            "{kind}: it is masked"
-        );
+        assert_eq!(causes(&mut vm, &edu), 1, "{kind}");
+        nothing_comes(&mut vm);
         Pci::new(vm.qtest()).config_write_u32(at, mask, 0).unwrap();
         await_u32(vm.qtest(), MESSAGE, DATA.into());
     }

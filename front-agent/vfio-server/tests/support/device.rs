@@ -150,7 +150,7 @@ impl Device {
         let mut data = vec![0; len];
         let done = match self.file(address, len) {
             Some((file, offset)) => file.read_exact_at(&mut data, offset).is_ok(),
-            None => control.dma_read(address, &mut data).await.is_ok(),
+            None => control.dma_read(address, &mut data, || true).await.is_ok(),
         };
         self.bar2.borrow_mut()[..len].copy_from_slice(&data);
         done
@@ -160,7 +160,7 @@ impl Device {
         let data = self.bar2.borrow()[..len].to_vec();
         match self.file(address, len) {
             Some((file, offset)) => file.write_all_at(&data, offset).is_ok(),
-            None => control.dma_write(address, &data).await.is_ok(),
+            None => control.dma_write(address, &data, || true).await.is_ok(),
         }
     }
 

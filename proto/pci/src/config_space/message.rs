@@ -28,6 +28,13 @@ impl ConfigSpace {
     /// The next of the MSI messages that were pending and can be sent now. It is not pending any more.
     #[must_use = "a message that is not sent is lost"]
     pub fn next_due_msi(&mut self) -> Option<Message> {
+        let vector = self.next_due_msi_vector()?;
+        self.msi_message(vector)
+    }
+
+    /// The same, as the number of the vector.
+    #[must_use = "a vector that is not sent is lost"]
+    pub fn next_due_msi_vector(&mut self) -> Option<u16> {
         let allocated = self.msi_vectors();
         let (mask, pending) = self.msi_masks()?;
         let due = pending & !mask;
@@ -36,7 +43,7 @@ impl ConfigSpace {
         }
         self.set_msi_pending(pending & !(due & due.wrapping_neg()));
         let vector = u16::try_from(due.trailing_zeros()).unwrap_or_default();
-        self.msi_message(vector % allocated)
+        Some(vector % allocated)
     }
 
     /// Whether MSI-X vectors that are not masked one by one are sent: MSI-X is on, the function is not masked and may master the bus.

@@ -184,6 +184,14 @@ impl ConfigSpace {
         self.special.power_state(&self.image)
     }
 
+    /// Turns bus mastering off, as a write to the command register does.
+    pub fn clear_bus_master(&mut self) {
+        let [bit, _] = COMMAND_BUS_MASTER.to_le_bytes();
+        if let Some(command) = self.image.get_mut(COMMAND) {
+            *command &= !bit;
+        }
+    }
+
     /// Shows in the status register whether the function has an INTx interrupt pending. This does not depend on whether INTx is
     /// disabled (PCI 3.0 section 6.2.3).
     pub fn set_interrupt_status(&mut self, pending: bool) {
