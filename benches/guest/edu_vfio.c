@@ -1,7 +1,7 @@
 /*
  * A driver in user space for the educational device, through the kernel's vfio-pci behind an IOMMU: it maps a page for DMA at a new
- * address in each round, has the device move it both ways and takes an MSI for each transfer, then takes the page away again. At the end
- * the device is made to write where it must not, and moves nothing.
+ * address in each round, has the device move it both ways and takes an MSI for each transfer, then takes the page away again. Then many pages
+ * at once. At the end the device is made to write where it must not, and moves nothing.
  *
  *   edu_vfio FUNCTION ROUNDS    FUNCTION as 0000:00:02.0, bound to vfio-pci
  */
@@ -38,6 +38,26 @@ static void check_refusals(volatile uint8_t *bar, int msi, volatile uint8_t *mem
 		fail("the device moved something to where it must not write");
 }
 
+/* Many pages at once, and taken away at once: what is mapped there next is what the device reaches. Its buffer holds this round's bytes. */
+static void check_ranges(volatile uint8_t *bar, int msi, uint32_t round)
+{
+	const uint32_t count = 600;
+	volatile uint8_t *many = pages(count), *one = pages(1);
+	volatile uint8_t *last = many + (uint64_t)(count - 1) * PAGE;
+
+	dma_map(many, IOVA_FIRST, count, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+	transfer(bar, msi, DEVICE_BUFFER, IOVA_FIRST + (uint64_t)(count - 1) * PAGE, DMA_TO_MEMORY);
+	check_filled(last, round);
+	dma_unmap(IOVA_FIRST, count);
+	dma_map(one, IOVA_FIRST, 1, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+	transfer(bar, msi, DEVICE_BUFFER, IOVA_FIRST, DMA_TO_MEMORY);
+	check_filled(one, round);
+	/* As pages() leaves it. */
+	if (many[0] != 0xaa || many[1] != 0xaa)
+		fail("the device reached a page that was taken away");
+	dma_unmap(IOVA_FIRST, 1);
+}
+
 int main(int argc, char **argv)
 {
 	volatile uint8_t *bar, *source, *destination;
@@ -71,6 +91,7 @@ int main(int argc, char **argv)
 		dma_unmap(from, 1);
 		dma_unmap(to, 1);
 	}
+	check_ranges(bar, msi, rounds - 1);
 	check_refusals(bar, msi, source);
 	show_interrupts(argv[1]);
 	printf("RESULT dma_rounds %u\n", rounds);
