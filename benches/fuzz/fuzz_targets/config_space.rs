@@ -18,9 +18,36 @@ use prost::Message;
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
-    /// A host's descriptor, encoded; none: one of ours.
-    described: Option<&'a [u8]>,
+    described: Described<'a>,
     steps: Vec<Step>,
+}
+
+/// A host's descriptor, encoded.
+#[derive(Debug, Arbitrary)]
+enum Described<'a> {
+    /// One of ours.
+    Ours,
+    /// The same with some bytes changed: most of these are descriptors.
+    Patched(Vec<(u16, u8)>),
+    Bytes(&'a [u8]),
+}
+
+impl Described<'_> {
+    fn get(&self) -> Option<Descriptor> {
+        let decode = |bytes: &[u8]| descriptor::decode(DeviceDescriptor::decode(bytes).ok()?).ok();
+        match self {
+            Self::Ours => Some(ours()),
+            Self::Bytes(bytes) => decode(bytes),
+            Self::Patched(patches) => {
+                let mut bytes = DeviceDescriptor::from(&ours()).encode_to_vec();
+                for &(at, byte) in patches {
+                    let at = usize::from(at) % bytes.len();
+                    bytes[at] = byte;
+                }
+                decode(&bytes)
+            }
+        }
+    }
 }
 
 #[derive(Debug, Arbitrary)]
@@ -91,12 +118,8 @@ fn ours() -> Descriptor {
 }
 
 fuzz_target!(|input: Input<'_>| {
-    let descriptor = match input.described {
-        None => ours(),
-        Some(bytes) => match DeviceDescriptor::decode(bytes).map(descriptor::decode) {
-            Ok(Ok(descriptor)) => descriptor,
-            _ => return,
-        },
+    let Some(descriptor) = input.described.get() else {
+        return;
     };
     let mut config = ConfigSpace::new(&descriptor);
     let mut msix = MsixTable::new(&descriptor);

@@ -11,7 +11,7 @@ use crate::{
 impl FrontDevice {
     /// Writes one port or FIFO register several times, as one access: what `REP OUTS` does. `data` holds the elements.
     ///
-    /// Dropped where there is nothing, and from an element on that is not whole.
+    /// Dropped where there is nothing, and when it is no whole number of elements.
     pub async fn string_write(
         &self,
         space: Space,
@@ -33,7 +33,7 @@ impl FrontDevice {
 
     /// Reads one port or FIFO register as often as `out` has elements, as one access: what `REP INS` does.
     ///
-    /// All-ones where there is nothing, and from an element on that is not whole.
+    /// All-ones where there is nothing, and when it is no whole number of elements.
     pub async fn string_read(
         &self,
         space: Space,
@@ -55,54 +55,74 @@ impl FrontDevice {
     }
 
     async fn write_string(&self, space: Space, offset: u64, width: Width, data: &[u8]) -> bool {
-        let place = self.string_place(space, offset, width);
+        if !is_whole(width, data.len()) {
+            return false;
+        }
+        if let Some(place) = self.string_place(space, offset, width) {
+            let elements = data.chunks(width.bytes());
+            elements.for_each(|element| self.write_local(place, element));
+            return true;
+        }
         let at = location(space, offset, width);
         let posting = self.posting(space, offset, width.bytes());
+        let mut told = Vec::new();
         for chunk in data.chunks(MAX_ACCESS_BYTES) {
-            let Some(extent) = extent(width, chunk.len()) else {
-                return false;
-            };
-            if let Some(place) = place {
-                let elements = chunk.chunks(width.bytes());
-                elements.for_each(|element| self.write_local(place, element));
-            } else if self
+            let sent = self
                 .session()
-                .write(at, extent, posting, chunk)
-                .await
-                .is_err()
-            {
-                return false;
+                .tell(at, extent(width, chunk), posting, chunk);
+            match sent.await {
+                Ok(ticket) => told.extend(ticket),
+                Err(_) => return false,
             }
         }
         if self.is_doorbell(space, offset, width.bytes()) {
             self.session().push();
         }
-        true
+        let mut complete = true;
+        for ticket in told {
+            complete &= ticket.answer().await.is_ok();
+        }
+        complete
     }
 
     async fn read_string(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) -> bool {
-        let place = self.string_place(space, offset, width);
+        if let (true, Some(place)) = (
+            is_whole(width, out.len()),
+            self.string_place(space, offset, width),
+        ) {
+            let elements = out.chunks_mut(width.bytes());
+            elements.for_each(|element| self.read_local(place, element));
+            return true;
+        }
+        self.ask_string(space, offset, width, out).await
+    }
+
+    /// Reads from the host. The parts of a long string are under way together; from one on that has no result all is all-ones.
+    async fn ask_string(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) -> bool {
         let at = location(space, offset, width);
+        let mut asked = Vec::with_capacity(1);
+        if is_whole(width, out.len()) {
+            for chunk in out.chunks(MAX_ACCESS_BYTES) {
+                let Ok(ticket) = self.session().ask(at, extent(width, chunk)).await else {
+                    break;
+                };
+                asked.push(ticket);
+            }
+        }
+        let mut asked = asked.into_iter();
         let mut complete = true;
         for chunk in out.chunks_mut(MAX_ACCESS_BYTES) {
-            let extent = extent(width, chunk.len()).filter(|_| complete);
-            complete = match (extent, place) {
-                (None, _) => false,
-                (Some(_), Some(place)) => {
-                    let elements = chunk.chunks_mut(width.bytes());
-                    elements.for_each(|element| self.read_local(place, element));
-                    true
-                }
-                (Some(extent), None) => match self.session().read(at, extent).await {
-                    Ok(bytes) => {
-                        chunk.copy_from_slice(&bytes);
-                        true
-                    }
-                    Err(_) => false,
-                },
+            let ticket = asked.next().filter(|_| complete);
+            let answer = match ticket {
+                Some(ticket) => ticket.answer().await.ok(),
+                None => None,
             };
-            if !complete {
-                chunk.fill(0xff);
+            match answer {
+                Some(bytes) => chunk.copy_from_slice(&bytes),
+                None => {
+                    complete = false;
+                    chunk.fill(0xff);
+                }
             }
         }
         complete
@@ -124,10 +144,13 @@ fn location(space: Space, offset: u64, width: Width) -> Location {
     }
 }
 
-/// So many elements at one offset; `None` when the bytes are no whole elements.
-fn extent(width: Width, bytes: usize) -> Option<Extent> {
-    if bytes == 0 || !bytes.is_multiple_of(width.bytes()) {
-        return None;
-    }
-    u16::try_from(bytes / width.bytes()).ok().map(Extent::Fixed)
+/// Some elements, and no part of one.
+fn is_whole(width: Width, bytes: usize) -> bool {
+    bytes > 0 && bytes.is_multiple_of(width.bytes())
+}
+
+/// The elements of a part of a string, which are whole and at most [`MAX_ACCESS_BYTES`].
+fn extent(width: Width, chunk: &[u8]) -> Extent {
+    let count = chunk.len() / width.bytes();
+    Extent::Fixed(u16::try_from(count).unwrap_or(u16::MAX))
 }

@@ -280,7 +280,7 @@ async fn a_string_instruction_is_one_access_with_a_count() {
 }
 
 #[tokio::test]
-async fn a_string_that_ends_in_part_of_an_element_is_refused_from_there() {
+async fn a_string_that_ends_in_part_of_an_element_is_refused() {
     let (rig, _) = embedded(TransportKind::Quic).await;
     let mut out = [0; 5];
 
