@@ -151,7 +151,7 @@ impl FrontDevice {
         }
         if outcome.flr {
             // At once, whatever else the write does: nothing of before comes any more, and nothing is mapped for a moment.
-            self.reset();
+            self.reset_by(ConfigSpace::function_level_reset);
         } else if outcome.command_changed || outcome.msi_changed || outcome.msix_changed {
             self.intx_may_be_allowed();
             self.msi_may_be_due();
@@ -228,11 +228,15 @@ impl FrontDevice {
 
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.
     pub fn reset(&self) {
+        self.reset_by(ConfigSpace::reset);
+    }
+
+    fn reset_by(&self, reset: fn(&mut ConfigSpace)) {
         // First, so that nothing of before is pending in what is reset next.
         self.close_gate(|| {
             // As one: nothing of after the reset finds the registers of before, nor is it undone here.
             let mut config = self.config();
-            config.reset();
+            reset(&mut config);
             self.dma.lower(&mut config);
             self.session.reset()
         });

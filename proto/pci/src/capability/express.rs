@@ -9,7 +9,8 @@ const DEVICE_CAPABILITIES: usize = 0x04;
 pub(crate) const EXPRESS_CONTROL: usize = 0x08;
 const DEVICE_STATUS: usize = 0x0a;
 const LINK_CAPABILITIES: usize = 0x0c;
-const LINK_CONTROL: usize = 0x10;
+/// Offset of the link control register within the capability.
+pub(crate) const LINK_CONTROL: usize = 0x10;
 const LINK_STATUS: usize = 0x12;
 const DEVICE_CAPABILITIES_2: usize = 0x24;
 const DEVICE_CONTROL_2: usize = 0x28;
@@ -38,6 +39,8 @@ const LINK_GEN1_X1: u32 = 0x11 | (1 << 22);
 const LINK_STATUS_GEN1_X1: u16 = 0x11;
 /// ASPM, read completion boundary, common clock, extended synch.
 const LINK_CONTROL_WRITABLE: u16 = 0b1100_1011;
+/// Of these a function-level reset leaves all as they are (section 6.6.2).
+pub(crate) const LINK_CONTROL_KEPT: u16 = LINK_CONTROL_WRITABLE;
 const COMPLETION_TIMEOUT_DISABLE: u16 = 1 << 4;
 const LINK_SPEED_GEN1: u32 = 1 << 1;
 

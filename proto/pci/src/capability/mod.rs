@@ -13,7 +13,9 @@ pub use walk::{
     CapabilityRef, ExtendedCapabilityRef, WalkError, capabilities, extended_capabilities,
 };
 
-pub(crate) use express::{EXPRESS_CONTROL, EXPRESS_FLR_BIT, express_has_flr};
+pub(crate) use express::{
+    EXPRESS_CONTROL, EXPRESS_FLR_BIT, LINK_CONTROL, LINK_CONTROL_KEPT, express_has_flr,
+};
 pub(crate) use msi::{MsiRegisters, MsiView};
 pub(crate) use msix::{Area, MsixView};
 pub(crate) use power::{POWER_CONTROL, PowerView};

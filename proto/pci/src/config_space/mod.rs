@@ -14,6 +14,7 @@ pub use write::WriteOutcome;
 use crate::{
     Bar, BarIndex, Descriptor,
     bytes::le16,
+    capability::LINK_CONTROL_KEPT,
     registers::{
         COMMAND, COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MEMORY, STATUS,
         STATUS_INTERRUPT,
@@ -67,6 +68,19 @@ impl ConfigSpace {
     pub fn reset(&mut self) {
         self.image.copy_from_slice(self.descriptor.config_image());
         self.registers.reset();
+    }
+
+    /// The function reset itself: as [`Self::reset`], but what concerns the link stays, which is not the function's alone (PCIe 4.0
+    /// section 6.6.2).
+    pub fn function_level_reset(&mut self) {
+        let link = self.special.link_control;
+        let before = link.map(|at| le16(&self.image, at));
+        self.reset();
+        if let (Some(at), Some(before)) = (link, before) {
+            let kept = LINK_CONTROL_KEPT & le16(self.descriptor.writable(), at);
+            let value = le16(&self.image, at) & !kept | before & kept;
+            self.image[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
     }
 
     /// Fills `out` with what stands at `offset`, and says where the host must be asked.

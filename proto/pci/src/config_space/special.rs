@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::bytes::le16;
 use crate::capability::{
-    self, EXPRESS_CONTROL, EXPRESS_FLR_BIT, MsiRegisters, MsiView, POWER_CONTROL, PowerView,
-    express_has_flr, id,
+    self, EXPRESS_CONTROL, EXPRESS_FLR_BIT, LINK_CONTROL, MsiRegisters, MsiView, POWER_CONTROL,
+    PowerView, express_has_flr, id,
 };
 
 /// A conventional function's advanced features (PCI Advanced Capabilities for Conventional PCI ECN): offsets in the capability.
@@ -20,6 +20,7 @@ pub(super) struct Special {
     /// Where a write of 1 starts a function-level reset: offset and bit.
     flr: [Option<(usize, u8)>; 2],
     power: Option<usize>,
+    pub(super) link_control: Option<usize>,
     pub(super) msi: Option<Range<usize>>,
     /// Of the capability as the descriptor has it: what the guest may write of its control register moves nothing.
     pub(super) msi_registers: Option<MsiRegisters>,
@@ -42,6 +43,7 @@ impl Special {
         Self {
             flr: [express, advanced],
             power: find(id::POWER_MANAGEMENT),
+            link_control: find(id::PCI_EXPRESS).map(|at| at + LINK_CONTROL),
             msi: find(id::MSI).map(|at| at..at + MsiView::at(image, at).length()),
             msi_registers: find(id::MSI).map(|at| MsiView::at(image, at).registers(at)),
             msix_control: find(id::MSIX).map(|at| at + 2..at + 4),

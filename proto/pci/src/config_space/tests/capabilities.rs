@@ -130,3 +130,18 @@ fn reset_returns_to_power_on() {
     let _ = config.read(0, &mut image);
     assert_eq!(image, descriptor.config_image());
 }
+
+#[test]
+fn function_level_reset_leaves_the_link_as_it_is() {
+    let mut config = config();
+    let express = at(&config, id::PCI_EXPRESS);
+    let _ = config.write(express + 0x10, &[0x43, 0]);
+    let _ = config.write(express + 8, &[0x1f, 0x28]);
+
+    config.function_level_reset();
+
+    assert_eq!(read32(&config, (express + 0x10).into()) & 0xffff, 0x43);
+    assert_eq!(read32(&config, (express + 8).into()) & 0xffff, 0x2810);
+    config.reset();
+    assert_eq!(read32(&config, (express + 0x10).into()) & 0xffff, 0);
+}
