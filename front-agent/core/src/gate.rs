@@ -10,7 +10,7 @@ use potemkin_session::access::DmaError;
 use crate::memory::{GuestMemory, Window};
 
 /// Most windows of a function.
-const WINDOWS_MAX: usize = 4_096;
+const WINDOWS_MAX: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -35,8 +35,8 @@ pub enum MapError {
     /// It overlaps another.
     #[error("the window overlaps another")]
     Overlap,
-    /// There are 4,096 already.
-    #[error("there are 4,096 windows already")]
+    /// There are 65,536 already.
+    #[error("there are 65,536 windows already")]
     TooMany,
 }
 

@@ -46,6 +46,7 @@ mod device;
 mod dma;
 mod driver;
 mod gate;
+mod huge_pages;
 mod incarnation;
 mod lanes;
 mod memory;

@@ -6,13 +6,15 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::FileExt},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use rustix::fs::{SealFlags, fcntl_get_seals, fstatfs};
 use vm_memory::{Bytes as _, FileOffset, MmapRegion, VolatileMemory as _, bitmap::Bitmap};
+
+use crate::huge_pages::HugePages;
 
 /// Guest memory behind a window. Offsets are relative to the window's start and checked by whoever calls.
 pub trait GuestMemory: Send + Sync + fmt::Debug {
@@ -47,13 +49,15 @@ pub struct Window {
 /// A file that guest memory is made of (memfd, tmpfs, hugetlbfs).
 ///
 /// A memfd that is sealed against shrinking is mapped, while there is room for that. Any other file is read and written by system calls: its
-/// owner could shorten it under a mapping, and the fault would take the process with it, and every other guest's device.
+/// owner could shorten it under a mapping, and the fault would take the process with it, and every other guest's device. So it would where the
+/// system promises no memory that it does not have (`vm.overcommit_memory` = 2): nothing is mapped there. Huge pages are copied by the kernel.
 #[derive(Debug)]
 pub struct FileMemory(Access);
 
 #[derive(Debug)]
 enum Access {
     Mapped { region: MmapRegion<()>, _room: Room },
+    Huge { pages: HugePages, _room: Room },
     Called { file: Arc<File>, start: u64 },
 }
 
@@ -83,51 +87,91 @@ impl Mapper {
         size: u64,
         writable: bool,
     ) -> io::Result<FileMemory> {
-        let mapped = match self.flags(&file, start, size)? {
-            Some(flags) => self.map(&file, start, size, writable, flags),
-            None => None,
+        let mapped = match kind(&file, start, size)? {
+            Kind::Sealed => self.map(&file, start, size, writable),
+            Kind::Huge { page } => self.map_huge(&file, start, size, writable, page),
+            Kind::Other => None,
         };
         Ok(FileMemory(mapped.unwrap_or(Access::Called { file, start })))
     }
 
-    /// How the window may be mapped; none: not at all.
-    fn flags(&self, file: &File, start: u64, size: u64) -> io::Result<Option<i32>> {
-        // First the seals, then the size: what is sealed keeps it.
-        let seals = fcntl_get_seals(file).unwrap_or(SealFlags::empty());
-        let length = file.metadata()?.len();
-        let whole = start.checked_add(size).is_some_and(|end| end <= length);
-        if size < MAPPED_BYTES_MIN || !seals.contains(SealFlags::SHRINK) || !whole {
-            return Ok(None);
-        }
-        Ok(match fstatfs(file)?.f_type {
-            TMPFS_MAGIC => Some(libc::MAP_SHARED | libc::MAP_NORESERVE),
-            // Reserved when it is mapped: a page that is missing later would be a fault.
-            HUGETLBFS_MAGIC => Some(libc::MAP_SHARED),
-            _ => None,
-        })
-    }
-
-    fn map(
-        &self,
-        file: &Arc<File>,
-        start: u64,
-        size: u64,
-        writable: bool,
-        flags: i32,
-    ) -> Option<Access> {
+    fn map(&self, file: &Arc<File>, start: u64, size: u64, writable: bool) -> Option<Access> {
         let room = Room::take(&self.0, size)?;
-        let mut protection = libc::PROT_READ;
-        if writable {
-            protection |= libc::PROT_WRITE;
-        }
-        let offset = FileOffset::from_arc(Arc::clone(file), start);
-        let size = usize::try_from(size).ok()?;
-        let region = MmapRegion::build(Some(offset), size, protection, flags).ok()?;
+        let region = map(file, start, size, writable)?;
         Some(Access::Mapped {
             region,
             _room: room,
         })
     }
+
+    fn map_huge(
+        &self,
+        file: &Arc<File>,
+        start: u64,
+        size: u64,
+        writable: bool,
+        page: u64,
+    ) -> Option<Access> {
+        // With the rest of its first and last page.
+        let room = Room::take(&self.0, size.checked_add(2 * page)?)?;
+        let pages = HugePages::map(file, start, size, writable, page)?;
+        Some(Access::Huge { pages, _room: room })
+    }
+}
+
+/// How a file can be accessed.
+enum Kind {
+    /// It keeps its size, and its pages come when they are touched.
+    Sealed,
+    /// On hugetlbfs.
+    Huge {
+        page: u64,
+    },
+    Other,
+}
+
+fn kind(file: &File, start: u64, size: u64) -> io::Result<Kind> {
+    let system = fstatfs(file)?;
+    let page = u64::try_from(system.f_bsize).unwrap_or(0);
+    if system.f_type == HUGETLBFS_MAGIC && page.is_power_of_two() {
+        return Ok(Kind::Huge { page });
+    }
+    // First the seals, then the size: what is sealed keeps it.
+    let seals = fcntl_get_seals(file).unwrap_or(SealFlags::empty());
+    let length = file.metadata()?.len();
+    let whole = start.checked_add(size).is_some_and(|end| end <= length);
+    let sealed = seals.contains(SealFlags::SHRINK) && system.f_type == TMPFS_MAGIC;
+    Ok(
+        if sealed && whole && size >= MAPPED_BYTES_MIN && !is_strict() {
+            Kind::Sealed
+        } else {
+            Kind::Other
+        },
+    )
+}
+
+/// Whether a page that is touched for the first time may be refused.
+fn is_strict() -> bool {
+    static STRICT: OnceLock<bool> = OnceLock::new();
+    let mode = || std::fs::read_to_string("/proc/sys/vm/overcommit_memory");
+    *STRICT.get_or_init(|| mode().is_ok_and(|mode| mode.trim() == "2"))
+}
+
+/// Maps a range of a file, shared with its owner.
+pub(crate) fn map(
+    file: &Arc<File>,
+    start: u64,
+    size: u64,
+    writable: bool,
+) -> Option<MmapRegion<()>> {
+    let mut protection = libc::PROT_READ;
+    if writable {
+        protection |= libc::PROT_WRITE;
+    }
+    let offset = FileOffset::from_arc(Arc::clone(file), start);
+    let size = usize::try_from(size).ok()?;
+    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+    MmapRegion::build(Some(offset), size, protection, flags).ok()
 }
 
 /// Shorter windows are not worth a mapping: a guest with an IOMMU has thousands of a page.
@@ -214,6 +258,7 @@ impl GuestMemory for FileMemory {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match &self.0 {
             Access::Mapped { region, .. } => GuestMemory::read(region, offset, out),
+            Access::Huge { pages, .. } => pages.read(offset, out),
             Access::Called { file, start } => file.read_exact_at(out, start + offset),
         }
     }
@@ -221,6 +266,7 @@ impl GuestMemory for FileMemory {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match &self.0 {
             Access::Mapped { region, .. } => GuestMemory::write(region, offset, data),
+            Access::Huge { pages, .. } => pages.write(offset, data),
             Access::Called { file, start } => file.write_all_at(data, start + offset),
         }
     }
@@ -310,13 +356,16 @@ mod tests {
 
     #[test]
     fn huge_pages_that_are_not_there_are_an_error_and_no_fault() {
-        // Far more than any machine has reserved for this.
-        let size = 1 << 40;
-        let file = memfd(MemfdFlags::HUGETLB, size, true);
-        let memory = FileMemory::new(file, 0, size, true).unwrap();
+        // Far more than any machine has reserved for this, from the middle of a page on.
+        let (start, size) = (0xc_0000, 1 << 40);
+        for seal in [true, false] {
+            let file = memfd(MemfdFlags::HUGETLB, 2 * size, seal);
+            let memory = FileMemory::new(file, start, size, true).unwrap();
 
-        assert!(!is_mapped(&memory));
-        assert!(memory.write(0, &[1]).is_err());
+            assert!(matches!(memory.0, Access::Huge { .. }));
+            assert!(memory.write(size - 1, &[1]).is_err());
+            assert!(memory.read(0, &mut [0; 4]).is_err());
+        }
     }
 
     #[test]
