@@ -164,7 +164,7 @@ impl Function for Busy {
         out.fill(0x5a);
     }
 
-    async fn config_write(&self, _: u16, _: &[u8]) {}
+    async fn config_write(&self, _: u16, _: &[u8], _: bool) {}
 
     async fn region_read(&self, _: Space, _: u64, out: &mut [u8]) {
         out.fill(0xa5);

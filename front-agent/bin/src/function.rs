@@ -73,8 +73,12 @@ impl Function for VfioFunction {
         self.device.config_read(offset, out).await;
     }
 
-    async fn config_write(&self, offset: u16, data: &[u8]) {
-        let written = self.device.config_write(offset, data).await;
+    async fn config_write(&self, offset: u16, data: &[u8], may_post: bool) {
+        let written = if may_post {
+            self.device.config_write_posted(offset, data).await
+        } else {
+            self.device.config_write(offset, data).await
+        };
         if written.reset {
             self.bus.forget_interrupts();
         } else if written.bus_master_off {

@@ -141,6 +141,15 @@ impl FrontDevice {
 
     /// Writes configuration space: the local image first, then the host if it must hear of it. What is past its end is dropped.
     pub async fn config_write(&self, offset: u16, data: &[u8]) -> ConfigWrite {
+        self.write_config(offset, data, false).await
+    }
+
+    /// The same for a guest that goes on already: what the host must hear of is posted.
+    pub async fn config_write_posted(&self, offset: u16, data: &[u8]) -> ConfigWrite {
+        self.write_config(offset, data, true).await
+    }
+
+    async fn write_config(&self, offset: u16, data: &[u8], posted: bool) -> ConfigWrite {
         let mut done = true;
         count(&self.counters.config_writes);
         let room = self.descriptor.config_image().len();
@@ -163,7 +172,7 @@ impl FrontDevice {
         if outcome.forward {
             count(&self.counters.config_writes_remote);
             done = self
-                .store(Space::Config, u64::from(offset), data, false)
+                .store(Space::Config, u64::from(offset), data, posted)
                 .await;
         }
         ConfigWrite {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use potemkin_vfio_user::fdpass::ReceiveError;
 use potemkin_vfio_user::{Errno, MessageType};
@@ -17,6 +18,9 @@ use crate::error::Fault;
 use crate::function::Function;
 use crate::input::{Input, Received};
 use crate::watch::{Watched, watch};
+
+/// Longest between two parts of a message. Clients send them at once.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connected client, and everything that is dropped with it.
 pub(crate) struct Connection<'f, F> {
@@ -70,7 +74,7 @@ impl<'f, F: Function> Connection<'f, F> {
 
     /// One receive, and everything that it brought.
     async fn turn(&mut self) -> Result<(), Fault> {
-        poll_fn(|cx| self.poll_receive(cx)).await?;
+        self.receive().await?;
         self.client.set_busy(true);
         let handled = self.handle_input().await;
         self.flush().await?;
@@ -78,6 +82,16 @@ impl<'f, F: Function> Connection<'f, F> {
         handled?;
         self.dispatch.end_of_input();
         Ok(())
+    }
+
+    /// Waits for as long as it takes for a message, but not for the rest of one: a client that is gone may have left us its own end.
+    async fn receive(&mut self) -> Result<(), Fault> {
+        if self.input.is_empty() {
+            return poll_fn(|cx| self.poll_receive(cx)).await;
+        }
+        let rest = poll_fn(|cx| self.poll_receive(cx));
+        let rest = tokio::time::timeout(MESSAGE_TIMEOUT, rest).await;
+        rest.unwrap_or(Err(Fault::HalfMessage))
     }
 
     async fn handle_input(&mut self) -> Result<(), Fault> {

@@ -312,8 +312,8 @@ impl<'f, F: Function> Dispatch<'f, F> {
         }
         for write in writes.writes() {
             let space = self.check(write.access, |region| region.writable)?;
-            self.write(space, write.access, write.data, header.no_reply)
-                .await?;
+            // Thousands of them must not take a round trip each.
+            self.write(space, write.access, write.data, true).await?;
         }
         self.reply(header, 8, |out| {
             WriteMulti::encode_reply(writes.count(), out)
@@ -331,7 +331,7 @@ impl<'f, F: Function> Dispatch<'f, F> {
         match space {
             Space::Config => {
                 self.function
-                    .config_write(config_offset(access)?, data)
+                    .config_write(config_offset(access)?, data, may_post)
                     .await
             }
             space => {

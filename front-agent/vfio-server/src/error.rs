@@ -56,6 +56,8 @@ pub(crate) enum Fault {
     ClosedInMessage,
     #[error("the client did not agree on a version in time")]
     NoVersion,
+    #[error("the rest of a message did not come in time")]
+    HalfMessage,
     #[error("{0}")]
     Header(#[from] HeaderError),
     #[error("{0}")]

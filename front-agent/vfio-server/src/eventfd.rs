@@ -6,12 +6,13 @@ use std::sync::Arc;
 use potemkin_vfio_user::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::readlink;
-use rustix::io::{ReadWriteFlags, preadv2, write};
+
+use crate::rescue;
 
 /// An eventfd that a client has sent.
 ///
 /// The client shares the descriptor's counter and its flags: it may be full, and it may be blocking. Neither call here
-/// waits for that, and the flags stay as the client has them.
+/// waits for that (but for a client that fills it just then, and not for long), and the flags stay as the client has them.
 #[derive(Debug)]
 pub(crate) struct Eventfd(Arc<OwnedFd>);
 
@@ -27,18 +28,13 @@ impl Eventfd {
     /// Adds 1. A counter that is full stays so: who waits for it is woken anyway.
     pub(crate) fn signal(&self) {
         if self.is_writable() {
-            // Fails if it has filled up since just now: as above.
-            let _ = write(&self.0, &1u64.to_ne_bytes());
+            rescue::signal(&self.0);
         }
     }
 
     /// Sets the counter back; whether it was not 0.
     pub(crate) fn take(&self) -> bool {
-        /// No position: what `preadv2` wants for a file that has none.
-        const NO_OFFSET: u64 = u64::MAX;
-        let mut counter = [0; 8];
-        let mut into = [std::io::IoSliceMut::new(&mut counter)];
-        preadv2(&self.0, &mut into, NO_OFFSET, ReadWriteFlags::NOWAIT).is_ok()
+        rescue::take(&self.0)
     }
 
     /// The descriptor, for watching.
@@ -68,6 +64,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use rustix::event::{EventfdFlags, eventfd};
+    use rustix::io::write;
 
     use super::*;
 

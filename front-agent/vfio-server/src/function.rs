@@ -25,8 +25,9 @@ pub trait Function {
     /// Fills `out` from configuration space at `offset`. The range is inside `info().config_size`.
     fn config_read(&self, offset: u16, out: &mut [u8]) -> impl Future<Output = ()>;
 
-    /// Writes `data` to configuration space at `offset`. The range is inside `info().config_size`.
-    fn config_write(&self, offset: u16, data: &[u8]) -> impl Future<Output = ()>;
+    /// Writes `data` to configuration space at `offset`. The range is inside `info().config_size`. `may_post` as of
+    /// [`Self::region_write`].
+    fn config_write(&self, offset: u16, data: &[u8], may_post: bool) -> impl Future<Output = ()>;
 
     /// Fills `out` from a BAR or the ROM at `offset`. The range is inside the region, which is readable; what cannot
     /// be read becomes all-ones. `out` comes filled with zeros and has 1 byte up to 64 KiB: 1, 2, 4 or 8 bytes are one
@@ -35,7 +36,7 @@ pub trait Function {
 
     /// Writes `data` to a BAR or the ROM at `offset`. The range is inside the region, which is writable.
     ///
-    /// With `may_post` the client does not wait for it, and never hears of it. Without, the answer goes out when the
+    /// With `may_post` the client does not wait for this one by itself. Without, the answer goes out when the
     /// future is ready.
     fn region_write(
         &self,

@@ -28,6 +28,7 @@ mod function;
 mod input;
 mod irqs;
 mod link;
+mod rescue;
 mod server;
 mod socket;
 mod watch;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use potemkin_vfio_user::Errno;
 use potemkin_vfio_user::message::{DmaMap, Protection};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs};
 
 use crate::error::Refusal;
 
@@ -16,6 +16,9 @@ pub const MAX_DMA_WINDOWS: usize = 65_535;
 
 /// Most files that these are in.
 pub const MAX_DMA_FILES: usize = 256;
+
+/// `f_type` of statfs(2).
+const FUSE_MAGIC: i64 = 0x6573_5546;
 
 /// Windows by their address; none overlaps another.
 #[derive(Debug, Default)]
@@ -145,7 +148,17 @@ fn check_file(map: &DmaMap, file: &OwnedFd) -> Result<FileKey, Refusal> {
     if map.offset + map.size > has {
         return refuse(Errno::INVAL, "the file ends before the window does");
     }
+    // A file system of a user's may never answer, and the device's thread waits for it.
+    if fstatfs(file).is_ok_and(|system| system.f_type == FUSE_MAGIC) {
+        return refuse(Errno::INVAL, "the file is on a FUSE file system");
+    }
     let flags = fcntl_getfl(file).unwrap_or(OFlags::PATH);
+    if flags.contains(OFlags::APPEND) {
+        return refuse(
+            Errno::INVAL,
+            "the file is opened for appending: nothing can be written in its middle",
+        );
+    }
     if !opened_for(flags, map.protection) {
         return refuse(
             Errno::ACCESS,

@@ -15,7 +15,7 @@ use potemkin_vfio_user::message::{
 };
 use potemkin_vfio_user::{Client, ClientError, Command, Errno, GuestMemory, Header};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use support::{Running, Seen, reg};
 
 const RW: Protection = Protection::READ_WRITE;
@@ -203,6 +203,19 @@ fn a_descriptor_that_is_no_file_is_refused() {
             Errno::INVAL
         );
     }
+}
+
+#[test]
+fn a_file_opened_for_appending_is_refused() {
+    let server = Running::start();
+    let mut client = server.client();
+    let file = memory(1);
+    let flags = fcntl_getfl(&file).unwrap();
+    fcntl_setfl(&file, flags | OFlags::APPEND).unwrap();
+
+    let refused = client.dma_map(0, PAGE, RW, Some((file.as_fd(), 0)));
+
+    assert_eq!(errno(refused), Errno::INVAL);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::os::fd::AsFd;
+
 use potemkin_vfio_user::Command;
 use potemkin_vfio_user::message::{DmaMap, DmaUnmap, Protection, RegionAccess};
 use proptest::prelude::*;
@@ -101,4 +103,19 @@ fn good_messages_with_changed_bytes_end_at_most_their_own_connection() {
 
     result.unwrap();
     assert_serving(&server);
+}
+
+#[test]
+fn a_client_that_leaves_half_a_message_and_its_own_end_makes_room_for_the_next() {
+    let server = Running::start();
+    let mut raw = server.raw();
+    raw.negotiate();
+    let whole = message(9, Command::DmaMap, &[0; 32]);
+
+    let end = raw.end();
+    raw.send_with(&whole[..20], &[end.as_fd()]);
+    drop(end);
+    drop(raw);
+
+    support::patient(&server.path());
 }

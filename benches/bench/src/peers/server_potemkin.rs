@@ -63,7 +63,7 @@ impl Function for Pins {
         self.read(CONFIG, offset.into(), out);
     }
 
-    async fn config_write(&self, offset: u16, data: &[u8]) {
+    async fn config_write(&self, offset: u16, data: &[u8], _may_post: bool) {
         self.write(CONFIG, offset.into(), data);
     }
 

@@ -172,10 +172,7 @@ impl Device {
             .iter()
             .find(|window| window.address <= address && end <= window.address + window.size)?;
         let (fd, offset) = window.file.as_ref()?;
-        Some((
-            File::from(fd.try_clone().unwrap()),
-            offset + (address - window.address),
-        ))
+        Some((fd.try_clone().unwrap(), offset + (address - window.address)))
     }
 
     fn pending(&self) -> u32 {
@@ -220,7 +217,7 @@ impl Function for Device {
         out.copy_from_slice(&self.config.borrow()[place]);
     }
 
-    async fn config_write(&self, offset: u16, data: &[u8]) {
+    async fn config_write(&self, offset: u16, data: &[u8], _may_post: bool) {
         count(&self.seen.waited);
         let place = place(offset.into(), data.len());
         self.config.borrow_mut()[place].copy_from_slice(data);

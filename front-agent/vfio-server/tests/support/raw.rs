@@ -1,7 +1,7 @@
 //! A client that sends whatever it is told to.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +33,11 @@ impl Raw {
         .encode(&mut payload);
         let (header, _) = self.ask(Command::Version, &payload, &[]);
         assert!(!header.failed);
+    }
+
+    /// Its end of the connection, to be sent away.
+    pub fn end(&self) -> OwnedFd {
+        self.socket.try_clone().unwrap().into()
     }
 
     /// Sends bytes; an error means that the server has closed already, which the caller finds out by reading.

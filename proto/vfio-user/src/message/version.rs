@@ -61,7 +61,8 @@ impl Capabilities {
         }
     }
 
-    /// The answer to `theirs`: only what they offered, and no limit above theirs.
+    /// The answer to `theirs`: only what they offered, and no limit above theirs. How much an access may move is said in any case: it is not the
+    /// default.
     #[must_use]
     pub fn answer(&self, theirs: &Self) -> Self {
         let least = |ours: Option<u32>, theirs: Option<u32>| {
@@ -72,7 +73,10 @@ impl Capabilities {
         Self {
             // How many descriptors we take does not depend on how many they take.
             max_msg_fds: theirs.max_msg_fds.and(self.max_msg_fds),
-            max_data_xfer_size: least(self.max_data_xfer_size, theirs.max_data_xfer_size),
+            max_data_xfer_size: least(
+                self.max_data_xfer_size,
+                theirs.max_data_xfer_size.or(self.max_data_xfer_size),
+            ),
             max_dma_maps: least(self.max_dma_maps, theirs.max_dma_maps),
             pgsizes: theirs.pgsizes.and(self.pgsizes),
             write_multiple: theirs
@@ -280,6 +284,13 @@ mod tests {
         let expected = Capabilities {
             max_data_xfer_size: Some(512),
             max_dma_maps: Some(4096),
+            ..Default::default()
+        };
+        assert_eq!(answer, expected);
+        // Nothing said means 1 MiB, which is not ours.
+        let answer = Capabilities::ours(4096).answer(&Capabilities::default());
+        let expected = Capabilities {
+            max_data_xfer_size: Some(MAX_DATA_XFER),
             ..Default::default()
         };
         assert_eq!(answer, expected);

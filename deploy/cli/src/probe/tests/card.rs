@@ -205,7 +205,7 @@ impl potemkin_vfio_server::Function for Shared {
         self.0.borrow().read_config(offset.into(), out);
     }
 
-    async fn config_write(&self, offset: u16, data: &[u8]) {
+    async fn config_write(&self, offset: u16, data: &[u8], _may_post: bool) {
         let _ = self.0.borrow_mut().config.write(offset, data);
     }
 
