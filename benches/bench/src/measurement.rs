@@ -50,7 +50,12 @@ pub(crate) fn rounds<P>(
     mut round: impl FnMut(&mut P, bool) -> Result<(), BenchError>,
 ) -> Result<(), BenchError> {
     let all = args.warm_up + args.rounds;
-    eprintln!("measuring {} paths in {all} rounds", paths.len());
+    eprintln!(
+        "measuring {} paths in {} rounds, after {} to warm up",
+        paths.len(),
+        args.rounds,
+        args.warm_up
+    );
     for number in 0..all {
         let counts = number >= args.warm_up;
         let first = usize::try_from(number).unwrap_or_default() % paths.len();

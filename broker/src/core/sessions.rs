@@ -183,7 +183,7 @@ impl Core {
         // A process takes back what it has lost, and not what it has.
         if claim.implicit && session.is_some_and(|s| s.leg.is_some()) {
             return Err(Refusal::Precondition(format!(
-                "you are attached to {id} already: detach it first"
+                "you are attached to {id} already: detach it, or close what has it, first"
             )));
         }
         Ok(Plan {

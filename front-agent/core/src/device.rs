@@ -233,6 +233,7 @@ impl FrontDevice {
             self.config().clear_bus_master();
             self.session.revoke(Revocation::BusMasterOff)
         });
+        self.dma.log_again();
     }
 
     /// Resets the function: the local image at once, the device in order with the accesses around it. Waits for nothing.

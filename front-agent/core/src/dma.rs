@@ -85,6 +85,11 @@ impl Dma {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next guest's first refusal is for people, too.
+    pub(crate) fn log_again(&self) {
+        self.logged.store(false, Ordering::Relaxed);
+    }
+
     /// Has the driver look at INTx again.
     fn intx_may_have_changed(&self) {
         self.intx.stale.store(true, Ordering::Release);

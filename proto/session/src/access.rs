@@ -162,7 +162,7 @@ pub enum Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DmaError {
     /// Outside of every mapped window, or past the end of the address space.
-    #[error("no window of guest memory is mapped there")]
+    #[error("not all of it lies in mapped windows of guest memory")]
     Range,
     /// The window does not allow this direction.
     #[error("the window does not allow this direction")]

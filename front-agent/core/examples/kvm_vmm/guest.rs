@@ -14,6 +14,9 @@ pub(crate) const NUMBER: u16 = 0xec;
 global_asm!(
     r#"
     .pushsection .rodata
+    // The code that loads it may be compiled apart from this.
+    .globl potemkin_guest
+    .globl potemkin_guest_end
     .code16
 
     // Prints the text between two labels: one REP OUTS to the console.

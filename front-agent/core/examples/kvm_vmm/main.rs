@@ -25,11 +25,13 @@ use machine::Machine;
 #[derive(Debug, Parser)]
 #[command(
     name = "kvm_vmm",
-    after_help = "Examples (with the stack that `deploy/quickstart --keep` leaves running, its certificates in DIR):\n  \
+    after_help = "Examples:\n  \
         kvm_vmm --tls DIR potemkin://127.0.0.1:7640/edu-0\n  \
         kvm_vmm --tls DIR 'potemkin://[::1]/?class=edu&transport=grpc'\n  \
         kvm_vmm --ca ca.pem --cert vm7.pem --key vm7.key potemkin://broker.example/edu-0\n\n\
-        It needs /dev/kvm, and an agent's certificate."
+        It needs /dev/kvm, a device that is free, and an agent's certificate of its own: from an agent that runs with the same one it \
+        takes the device. With what `deploy/quickstart --keep` leaves running (it prints port, folder and how to call `potemkin`): \
+        `potemkin certs issue DIR --role agent --name vm7`, and `potemkin detach` of its device."
 )]
 struct Args {
     /// The device: potemkin://broker[:port]/device, or /?class=CLASS&label.KEY=VALUE for any that fits.
