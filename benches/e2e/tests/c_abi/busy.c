@@ -91,20 +91,6 @@ static void nothing_more(bool *of_these) {
   pthread_mutex_unlock(&vmm.lock);
 }
 
-static uint32_t read32(potemkin_function *f, uint64_t offset) {
-  uint32_t value;
-  OK(potemkin_bar_read(f, 0, offset, &value, sizeof value));
-  return value;
-}
-
-static void write32(potemkin_function *f, uint64_t offset, uint32_t value) {
-  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
-}
-
-static void write64(potemkin_function *f, uint64_t offset, uint64_t value) {
-  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
-}
-
 /* From here on it writes and sends messages. */
 static void start(potemkin_function *f) {
   const uint32_t entry[4] = {0xfee00000, 0, 0x40, 0};

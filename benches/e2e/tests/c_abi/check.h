@@ -58,4 +58,19 @@ static inline uint16_t find_capability(potemkin_function *f, uint8_t id) {
   return capability;
 }
 
+/* Registers of BAR 0. */
+static inline uint32_t read32(potemkin_function *f, uint64_t offset) {
+  uint32_t value;
+  OK(potemkin_bar_read(f, 0, offset, &value, sizeof value));
+  return value;
+}
+
+static inline void write32(potemkin_function *f, uint64_t offset, uint32_t value) {
+  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
+}
+
+static inline void write64(potemkin_function *f, uint64_t offset, uint64_t value) {
+  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
+}
+
 #endif

@@ -138,20 +138,6 @@ static potemkin_function *open_function(const char *url) {
   return vmm.function;
 }
 
-static uint32_t read32(potemkin_function *f, uint64_t offset) {
-  uint32_t value;
-  OK(potemkin_bar_read(f, 0, offset, &value, sizeof value));
-  return value;
-}
-
-static void write32(potemkin_function *f, uint64_t offset, uint32_t value) {
-  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
-}
-
-static void write64(potemkin_function *f, uint64_t offset, uint64_t value) {
-  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
-}
-
 static void dma(potemkin_function *f, uint64_t source, uint64_t destination, uint64_t count, uint64_t what) {
   write64(f, DMA_SOURCE, source);
   write64(f, DMA_DESTINATION, destination);

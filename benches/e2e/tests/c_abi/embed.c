@@ -41,20 +41,6 @@ static void write_memory32(potemkin_function *f, uint64_t address, uint32_t valu
   OK(potemkin_memory_write(f, address, &value, sizeof value));
 }
 
-static void write32(potemkin_function *f, uint64_t offset, uint32_t value) {
-  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
-}
-
-static void write64(potemkin_function *f, uint64_t offset, uint64_t value) {
-  OK(potemkin_bar_write(f, 0, offset, &value, sizeof value));
-}
-
-static uint32_t read32(potemkin_function *f, uint64_t offset) {
-  uint32_t value;
-  OK(potemkin_bar_read(f, 0, offset, &value, sizeof value));
-  return value;
-}
-
 /* The device hears of the bytes that were written where they were written, and its own count is asked for. */
 static void configuration(potemkin_function *f) {
   const uint16_t two = 0xabcd;
