@@ -168,6 +168,8 @@ impl FrontDevice {
         if self.local.is_some() || !self.dma.msi_stale.swap(false, Ordering::Acquire) {
             return;
         }
+        // As for a vector that fires now.
+        let _gate = self.dma.gate();
         loop {
             let due = self.config().next_due_msi_vector();
             let Some(vector) = due else { break };
@@ -382,25 +384,14 @@ impl MessageDma {
 
     /// Whether the VMM may still do it: to be asked right before it is.
     pub fn is_allowed(&self) -> bool {
-        let device = &self.device;
-        let gate = device.dma.gate();
-        let way = match &self.kind {
-            Some(Kind::Write(write)) => device.pass(
-                &gate,
-                write.generation,
-                write.address,
-                write.data.len(),
-                Direction::ToGuest,
-            ),
-            Some(Kind::Read(read)) => device.pass(
-                &gate,
-                read.generation,
-                read.address,
-                read.length,
-                Direction::FromGuest,
-            ),
+        let (generation, direction) = match &self.kind {
+            Some(Kind::Write(write)) => (write.generation, Direction::ToGuest),
+            Some(Kind::Read(read)) => (read.generation, Direction::FromGuest),
             None => return false,
         };
+        let device = &self.device;
+        let gate = device.dma.gate();
+        let way = device.pass(&gate, generation, self.address(), self.length(), direction);
         matches!(way, Ok(Way::Message))
     }
 

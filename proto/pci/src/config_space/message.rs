@@ -61,11 +61,8 @@ impl ConfigSpace {
     }
 
     fn set_msi_pending(&mut self, pending: u32) {
-        if let Some(mask) = self
-            .special
-            .msi_registers
-            .and_then(|registers| registers.mask)
-        {
+        let registers = self.special.msi_registers;
+        if let Some(mask) = registers.and_then(|registers| registers.mask) {
             self.image[mask + 4..mask + 8].copy_from_slice(&pending.to_le_bytes());
         }
     }
