@@ -50,7 +50,7 @@ static void check_block(volatile uint8_t *block, uint32_t round)
 			fail("round %u: word %u is 0x%" PRIx64, round, k, read64(block, k * 8));
 }
 
-/* A vector fires again only when its round was taken. */
+/* A vector fires again only when its round was taken. The function has been reset just before. */
 static void take_rounds(volatile uint8_t *bar, int *events, volatile uint8_t *ring, uint32_t rounds)
 {
 	uint32_t round;
@@ -61,6 +61,8 @@ static void take_rounds(volatile uint8_t *bar, int *events, volatile uint8_t *ri
 		/* The interrupt has come: so has the data. */
 		check_block(ring + round % SLOTS * PAGE, round);
 		write64(bar, REG_MESSENGER_TAKEN, round + 1);
+		/* A read that counts must happen once. */
+		expect("ticket", read32(bar, REG_TICKET), round + 1);
 	}
 	expect("messenger, done", read64(bar, REG_MESSENGER_DONE), rounds);
 	expect("messenger", read32(bar, REG_MESSENGER_COMMAND), 0);

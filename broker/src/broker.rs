@@ -312,6 +312,9 @@ impl Broker {
                     "a newer process of the agent takes its device over; two that live must not share an identity"
                 );
             }
+            Action::Adopted(session) => {
+                tracing::info!(%session, "session adopted: its host told of it");
+            }
             Action::DeviceChanged(device) => {
                 changed.devices.insert(device);
             }
@@ -371,9 +374,10 @@ impl State {
     }
 }
 
-fn stop_refusal() -> DialRefusal {
+/// What agents hear on their sessions' streams when the broker stops: another broker can take them.
+pub(crate) fn stop_refusal() -> DialRefusal {
     DialRefusal {
-        code: v1::CloseCode::Unreachable,
+        code: v1::CloseCode::GoingAway,
         message: STOPPING.to_owned(),
     }
 }

@@ -22,11 +22,14 @@ pub struct Config {
     /// Where `GET /metrics` is answered, plain HTTP.
     #[serde(default = "default_metrics_listen")]
     pub metrics_listen: SocketAddr,
-    /// The folder of the store, `broker.redb` in it. Made if it is not there.
+    /// The folder of the store, `broker.redb` in it. Made if it is not there. Not used by a broker that only relays.
     #[serde(default = "default_state_dir")]
     pub state_dir: ConfigPath,
     /// The broker's certificate, and whom it trusts.
     pub tls: TlsSection,
+    /// What the broker does with the pool.
+    #[serde(default)]
+    pub pool: PoolSection,
     /// Hosts.
     #[serde(default)]
     pub hosts: HostsSection,
@@ -45,6 +48,15 @@ pub struct Config {
     /// Logging.
     #[serde(default)]
     pub log: LogSection,
+}
+
+/// `[pool]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolSection {
+    /// The broker grants devices: attaches, claims, fences. Of the brokers that share hosts exactly one does. The others relay the sessions
+    /// that the hosts tell of; they keep no store, and send away who wants a device.
+    pub grants: bool,
 }
 
 /// `[hosts]`
@@ -76,7 +88,7 @@ pub enum Transport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionsSection {
-    /// How long a session lives without the agent's data path.
+    /// How long a session lives without the agent's data path: until its host has accepted it, or, on hosts of version 1, always.
     pub grace: HumanDuration,
     /// How long an attach, a claim, a release or a detach waits for a host to fence the device.
     pub fence_timeout: HumanDuration,
@@ -128,6 +140,12 @@ pub struct LimitsSection {
     pub watchers: usize,
     /// Bytes that may wait for one leg of a session; then the other leg is not read.
     pub queued_bytes: usize,
+}
+
+impl Default for PoolSection {
+    fn default() -> Self {
+        Self { grants: true }
+    }
 }
 
 impl Default for HostsSection {

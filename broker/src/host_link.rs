@@ -61,6 +61,7 @@ pub(crate) fn host_message(action: &Action) -> Option<(ConnId, v1::BrokerMessage
     let (conn, kind) = match action {
         Action::Accept {
             conn,
+            version,
             rejected,
             lease,
         } => {
@@ -69,7 +70,7 @@ pub(crate) fn host_message(action: &Action) -> Option<(ConnId, v1::BrokerMessage
                 reason: r.reason.clone(),
             });
             let accepted = v1::HostAccepted {
-                version: crate::VERSION,
+                version: *version,
                 lease_ms: u32::try_from(lease.as_millis()).unwrap_or(u32::MAX),
                 rejected: rejected.collect(),
             };

@@ -31,5 +31,31 @@ pub use cli::cli_main;
 pub use config::Config;
 pub use server::{Addresses, RunError, run};
 
-/// The one protocol version that this broker speaks.
-pub const VERSION: u32 = 1;
+/// The newest protocol version that this broker speaks.
+pub const VERSION: u32 = 2;
+/// The oldest one.
+pub const VERSION_MIN: u32 = 1;
+
+/// From this version on a session survives its path.
+pub(crate) const RESUMABLE: u32 = 2;
+
+/// The highest version that this broker shares with a peer that speaks `min` to `max`.
+pub(crate) fn common_version(min: u32, max: u32) -> Option<u32> {
+    let highest = max.min(VERSION);
+    (min <= highest && highest >= VERSION_MIN).then_some(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common_version;
+
+    #[test]
+    fn the_highest_common_version_is_chosen() {
+        assert_eq!(common_version(1, 1), Some(1));
+        assert_eq!(common_version(1, 2), Some(2));
+        assert_eq!(common_version(2, 9), Some(2));
+        assert_eq!(common_version(3, 4), None);
+        assert_eq!(common_version(0, 0), None);
+        assert_eq!(common_version(2, 1), None);
+    }
+}

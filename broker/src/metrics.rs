@@ -131,12 +131,14 @@ impl Metrics {
     pub(crate) fn rejected_dial(&self, code: CloseCode) {
         let reason = match code {
             CloseCode::ProtocolViolation => "violation",
-            CloseCode::UnknownSession => "unknown_session",
+            // The only one that a dial is refused with.
+            CloseCode::UnknownSession | CloseCode::Unreachable => "unknown_session",
+            CloseCode::PathBroken => "path_broken",
             CloseCode::Superseded => "superseded",
             CloseCode::PermissionDenied => "permission_denied",
             CloseCode::Version => "version",
             CloseCode::ResourceExhausted => "resource_exhausted",
-            CloseCode::Unreachable | CloseCode::Normal | CloseCode::Unspecified => "other",
+            CloseCode::Normal | CloseCode::Unspecified | CloseCode::GoingAway => "other",
         };
         counter!(REJECTED_DIALS, "reason" => reason).increment(1);
     }

@@ -88,9 +88,9 @@ pub async fn run<T>(
     on_ready: impl FnOnce(Addresses) -> Result<T, potemkin_service::BoxError>,
 ) -> Result<(), RunError> {
     let tls = load_tls(&config.tls, base)?;
-    let store = open_store(config.state_dir.resolve(base)).await?;
+    let store = open_store(&config, base).await?;
     let metrics_server = MetricsServer::start(config.metrics_listen)?;
-    let broker = start_broker(&config, &store).await?;
+    let broker = start_broker(&config, store.as_ref()).await?;
     let certificates = CertificateWatch::new(&config.tls, base, &tls);
     let listener = listen(listen_options(&config, tls.clone(), &broker)).await?;
     let addresses = Addresses {
@@ -118,7 +118,7 @@ pub async fn run<T>(
     tokio::select! {
         served = serve => served?,
         () = tasks::keep_time(&broker) => {}
-        () = tasks::keep_rows(&broker, store) => {}
+        () = keep_rows(&broker, store) => {}
         () = tasks::keep_counts(&broker) => {}
         never = certificates.run() => match never {},
     }
@@ -130,13 +130,19 @@ pub(crate) fn load_tls(tls: &TlsSection, base: &Path) -> Result<TlsMaterial, Bad
     tls.load(base, &[Role::Broker])
 }
 
-async fn open_store(folder: PathBuf) -> Result<Arc<RedbStore>, RunError> {
+/// The store; `None`: this broker only relays, and has none.
+async fn open_store(config: &Config, base: &Path) -> Result<Option<Arc<RedbStore>>, RunError> {
+    if !config.pool.grants {
+        tracing::info!("this broker only relays (pool.grants = false): state_dir is not used");
+        return Ok(None);
+    }
+    let folder = config.state_dir.resolve(base);
     let open = move || {
         make_private(&folder).map_err(|source| RunError::StateDir {
             path: folder.clone(),
             source,
         })?;
-        Ok(Arc::new(RedbStore::open(&folder.join(STORE_FILE))?))
+        Ok(Some(Arc::new(RedbStore::open(&folder.join(STORE_FILE))?)))
     };
     blocking(open).await
 }
@@ -150,18 +156,30 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
         .create(folder)
 }
 
-async fn start_broker(config: &Config, store: &Arc<RedbStore>) -> Result<Arc<Broker>, RunError> {
-    let store = store.clone();
+/// As [`tasks::keep_rows`], where there is something to keep. Never ends.
+async fn keep_rows(broker: &Broker, store: Option<Arc<RedbStore>>) {
+    match store {
+        Some(store) => tasks::keep_rows(broker, store).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn start_core(config: &Config, store: Option<&Arc<RedbStore>>) -> Result<Core, RunError> {
+    let (policy, times, limits) = (config.policy.clone(), config.times(), config.core_limits());
+    let Some(store) = store.cloned() else {
+        return Ok(Core::relaying(policy, times, limits));
+    };
     let rows = blocking(move || Ok(store.load()?)).await?;
     tracing::info!(devices = rows.len(), "store read");
+    Ok(Core::new(policy, times, limits, rows))
+}
+
+async fn start_broker(
+    config: &Config,
+    store: Option<&Arc<RedbStore>>,
+) -> Result<Arc<Broker>, RunError> {
+    let core = start_core(config, store).await?;
     let origin = Instant::now();
-    let core = Core::new(
-        config.policy.clone(),
-        config.times(),
-        config.core_limits(),
-        rows,
-        origin.elapsed(),
-    );
     let metrics = Metrics::new();
     // So that the first scrape finds everything.
     metrics.show(&core.tally());

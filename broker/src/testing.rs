@@ -13,7 +13,7 @@ use crate::policy::Policy;
 #[path = "../tests/support/offer.rs"]
 mod offer;
 
-pub(crate) use offer::{descriptor, device_offer};
+pub(crate) use offer::{descriptor, device_offer, live_session};
 
 /// A broker that knows nobody.
 pub(crate) fn idle_broker() -> Arc<Broker> {
@@ -33,6 +33,6 @@ pub(crate) fn idle_broker() -> Arc<Broker> {
         claims_per_agent: 1,
         requests_per_peer: 1,
     };
-    let core = Core::new(Policy::default(), times, limits, Vec::new(), Duration::ZERO);
+    let core = Core::new(Policy::default(), times, limits, Vec::new());
     Arc::new(Broker::new(core, 4, Instant::now(), Metrics::new()))
 }

@@ -2,6 +2,7 @@
 
 mod peers;
 mod run;
+mod simulate;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub(crate) use peers::Peers;
 pub(crate) use run::{Format, READS_MAX, ROUNDS_MAX, Run};
+pub(crate) use simulate::Simulate;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,6 +30,8 @@ pub(crate) use run::{Format, READS_MAX, ROUNDS_MAX, Run};
         potemkin-bench loopback --one-cpu --output json > loopback.json\n\n  \
         # Our vfio-user server and those of others, on one machine\n  \
         potemkin-bench peers --one-cpu\n\n  \
+        # The session core under faults: any number of seeds, checked by an oracle\n  \
+        potemkin-bench simulate --seeds 10000\n\n  \
         # Defaults of one's own: [loopback] and [peers] with one_cpu, rounds, warm_up, reads\n  \
         potemkin-bench --config bench.toml loopback",
     arg_required_else_help = true
@@ -60,6 +64,8 @@ pub(crate) enum Command {
     Loopback(Loopback),
     /// Our vfio-user server beside other implementations, on this machine only
     Peers(Peers),
+    /// Sessions under faults, simulated: every access followed by an oracle
+    Simulate(Simulate),
     /// One of the processes that a measurement starts
     #[command(hide = true)]
     Role(Role),
@@ -75,6 +81,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:\n  \
         potemkin-bench loopback --one-cpu\n  \
         potemkin-bench loopback --transport grpc --host-transport quic --path library\n  \
+        potemkin-bench loopback --one-cpu --path library,library-v1\n  \
         potemkin-bench loopback --one-cpu --output json")]
 pub(crate) struct Loopback {
     #[command(flatten)]
@@ -117,6 +124,8 @@ pub(crate) enum Client {
     Vfio,
     /// The front library's blocking calls: another thread drives the session
     Vcpu,
+    /// As library, in protocol version 1: sessions that end with their path. Beside library it shows what exactly-once costs
+    LibraryV1,
 }
 
 /// `potemkin-bench role NAME ...`: the rest is the role's own command line.
@@ -190,6 +199,7 @@ impl Client {
             Self::Library => "library",
             Self::Vfio => "vfio",
             Self::Vcpu => "vcpu",
+            Self::LibraryV1 => "library-v1",
         }
     }
 }

@@ -18,6 +18,7 @@ mod probe;
 mod report;
 mod role;
 mod settings;
+mod simulate;
 mod stats;
 mod workspace;
 mod yardstick;
@@ -45,6 +46,9 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     if let Some(Command::Role(role)) = line.command {
         return role::run(role);
+    }
+    if let Some(Command::Simulate(args)) = line.command {
+        return simulate::run(&args);
     }
     let settings = match load_settings(line.config.as_deref()) {
         Ok(settings) => settings,

@@ -18,7 +18,7 @@ use potemkin_transport::TransportKind;
 use serde_json::Value;
 
 /// Longest that a step of a test may take.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a stack is like.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct StackOptions {
     pub host_extra: String,
     /// What all three log.
     pub log_filter: &'static str,
+    /// A role, by its word on the command line, whose program is of another build.
+    pub other_build: Option<(&'static str, PathBuf)>,
 }
 
 impl Default for StackOptions {
@@ -55,6 +57,7 @@ impl Default for StackOptions {
             more_devices: Vec::new(),
             host_extra: String::new(),
             log_filter: "info",
+            other_build: None,
         }
     }
 }
@@ -212,6 +215,24 @@ impl Stack {
         Ok(stack)
     }
 
+    /// Starts the host again, with what it stored, and waits until it has registered.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn restart_host(&mut self) -> Result<()> {
+        let config = self.dir.path().join("host.toml");
+        let names = ("host", "host");
+        let (host, _) = start_role(
+            Spawn::new(&self.role),
+            self.dir.path(),
+            names,
+            &config,
+            None,
+        )?;
+        self.host = host;
+        self.await_registration()
+    }
+
     /// Starts the broker again, where it was and with what it stored.
     ///
     /// # Errors
@@ -309,6 +330,7 @@ impl Stack {
                 device: Some(device.to_owned()),
                 selector: None,
                 socket: self.dir.path().join(format!("{name}.sock")),
+                after_loss: None,
             })
             .expect("the device is free")
     }
@@ -319,9 +341,17 @@ impl Stack {
     /// # Errors
     /// When it does not come up, with the end of its log.
     pub fn another_front(&self, name: &str) -> Result<Process> {
+        self.front_from(&self.role, name)
+    }
+
+    /// The same from another path of `potemkin-role`.
+    ///
+    /// # Errors
+    /// When it does not come up, with the end of its log.
+    pub fn front_from(&self, program: &Path, name: &str) -> Result<Process> {
         let config = self.dir.path().join("front.toml");
         let spawn =
-            Spawn::new(&self.role).env("POTEMKIN_FRONT__ADMIN_SOCKET", self.admin_socket_of(name));
+            Spawn::new(program).env("POTEMKIN_FRONT__ADMIN_SOCKET", self.admin_socket_of(name));
         let netns = self.places.as_ref().map(|places| &places.agent);
         start_role(spawn, self.dir.path(), ("front", name), &config, netns).map(|(front, _)| front)
     }
@@ -346,6 +376,7 @@ impl Stack {
             device: Some(device.to_owned()),
             selector: None,
             socket: self.dir.path().join(format!("{name}.sock")),
+            after_loss: None,
         })
     }
 
@@ -499,12 +530,20 @@ impl Setup<'_> {
         let path = self.dir.join(format!("{role}.toml"));
         let config = format!("log.filter = \"{}\"\n{config}", self.options.log_filter);
         fs::write(&path, config).map_err(Error::io(format!("cannot write {}", path.display())))?;
-        start_role(Spawn::new(&self.role), self.dir, (role, role), &path, netns)
+        let program = self.program(role);
+        start_role(Spawn::new(program), self.dir, (role, role), &path, netns)
+    }
+
+    fn program(&self, role: &str) -> &Path {
+        match &self.options.other_build {
+            Some((other, program)) if *other == role => program,
+            _ => &self.role,
+        }
     }
 }
 
 /// Starts a role's program under a name, and waits until it is ready. Gives what its ready-file says.
-fn start_role(
+pub(crate) fn start_role(
     spawn: Spawn,
     dir: &Path,
     (role, name): (&str, &str),
@@ -532,14 +571,14 @@ fn start_role(
     Ok((process, value))
 }
 
-fn address(ready: &Value, key: &str) -> Result<SocketAddr> {
+pub(crate) fn address(ready: &Value, key: &str) -> Result<SocketAddr> {
     ready[key]
         .as_str()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Error::Usage(format!("ready-file: no {key} in {ready}")))
 }
 
-fn scrape(address: SocketAddr) -> String {
+pub(crate) fn scrape(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).expect("the metrics port is open");
     stream
         .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")

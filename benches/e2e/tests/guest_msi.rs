@@ -3,15 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use potemkin_e2e::{Stack, StackOptions};
-use potemkin_testkit::{
-    Vmm,
-    guest::{Guest, compile},
-};
+use potemkin_e2e::{Stack, StackOptions, guest_with_iommu};
+use potemkin_testkit::guest::compile;
 use potemkin_transport::TransportKind::{self, Grpc, Quic};
-use serde_json::json;
 
 const ROLE: &str = env!("CARGO_BIN_EXE_potemkin-role");
 const LIMIT: Duration = Duration::from_secs(180);
@@ -100,15 +96,4 @@ fn a_driver_takes_many_msix_vectors_each_after_its_data(kind: TransportKind) {
     assert_eq!(counters.interrupts, 2 * ROUNDS);
     assert_eq!(counters.dma_bytes_written, 2 * ROUNDS * 4_096);
     assert_eq!(counters.dma_refused, 0);
-}
-
-/// A guest with vfio-pci behind an IOMMU, and one function.
-fn guest_with_iommu(script: &str, socket: &Path) -> Guest {
-    // Only in caching mode does the guest say what it maps, and QEMU tells the device.
-    let iommu = json!({ "driver": "intel-iommu", "intremap": "on", "caching-mode": true });
-    Guest::new(&Vmm::from_env(), script)
-        .module("vfio_iommu_type1")
-        .module("vfio-pci")
-        .kernel_arguments("intel_iommu=on")
-        .machine(|machine| machine.device(iommu).vfio_user("remote", socket))
 }

@@ -148,6 +148,7 @@ fn a_selector_finds_a_free_device_and_only_one_agent_gets_it() {
             device: None,
             selector: Some(selector.to_owned()),
             socket: stack.dir().join(format!("{name}.sock")),
+            after_loss: None,
         })
     };
 
@@ -179,6 +180,7 @@ fn a_device_that_no_host_offers_is_a_clear_error() {
             device: Some("nvme-7".to_owned()),
             selector: None,
             socket: stack.dir().join("vm.sock"),
+            after_loss: None,
         })
         .unwrap_err()
         .to_string();
@@ -269,6 +271,7 @@ fn an_operator_claims_for_an_agent_which_then_attaches_by_it() {
         device: Some(Stack::DEVICE.to_owned()),
         selector: None,
         socket: stack.dir().join("vm.sock"),
+        after_loss: None,
     });
     assert!(refused.unwrap_err().to_string().contains("another agent"));
     stack.operator_json(&["release", stranger["claim"].as_str().unwrap()]);

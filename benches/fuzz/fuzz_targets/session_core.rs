@@ -1,8 +1,9 @@
 //! Both halves of a session with a wire between them: any order of accesses, DMA, interrupts, resets and deliveries, and any bytes
 //! on the wire.
 //!
-//! As long as every frame arrives as it was sent, each access is applied once and in order, reads see what was written, DMA arrives whole
-//! and before the interrupt behind it, and neither half complains. Whatever arrives: nothing panics, and a half that complains is over.
+//! As long as nobody lies, each access is applied once and in order, reads see what was written, DMA arrives whole and before the
+//! interrupt behind it: also when paths are cut with all that is on them, frames garbled, and batches refused for their age. Whatever arrives: nothing panics, and a half
+//! that complains is over, or its path is.
 
 #![no_main]
 
@@ -15,7 +16,10 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use potemkin_pci::{BarIndex, Space, Width};
-use potemkin_proto::v1;
+use potemkin_proto::{
+    check::{self, CHECK_BYTES},
+    v1,
+};
 use potemkin_session::{
     access::{Access, Extent, Location, Operation, Payload, Posting, Status, Vector},
     front::{Front, FrontConfig, FrontEvent, FrontState, Refused, Revocation},
@@ -65,11 +69,16 @@ enum Step {
     Time {
         milliseconds: u16,
     },
-    /// From here on the wire is not to be trusted.
+    /// The path is lost at both ends.
+    Cut,
+    /// The agent dials anew, and what was on the older path is lost.
+    Dial,
+    /// A path garbles a frame; a liar makes its check right again, and from there on the wire is not to be trusted.
     Spoil {
         forward: bool,
         at: u16,
         flip: u8,
+        lie: bool,
     },
     Inject {
         forward: bool,
@@ -156,6 +165,7 @@ struct World {
     expected: VecDeque<(u64, Vec<u8>)>,
     started: Started,
     honest: bool,
+    begun: Instant,
 }
 
 /// What the device started, and what came of it. Its DMA writes are one stream of numbered bytes.
@@ -248,7 +258,7 @@ impl World {
         let mut front = Front::new(config, now);
         let open = front.poll_transmit(now).expect("it opens");
         let opening = Opening::decode(open).expect("its own open");
-        let host = Host::accept(&opening, incarnation).expect("a first dial");
+        let host = Host::accept(&opening, incarnation, 1).expect("a first dial");
         Self {
             now,
             front,
@@ -260,6 +270,7 @@ impl World {
             expected: VecDeque::new(),
             started: Started::default(),
             honest: true,
+            begun: now,
         }
     }
 
@@ -314,7 +325,14 @@ impl World {
                 self.now += Duration::from_millis((*milliseconds).into());
                 self.front.handle_timeout(self.now);
             }
-            Step::Spoil { forward, at, flip } => self.spoil(*forward, *at, *flip),
+            Step::Cut => self.cut(),
+            Step::Dial => self.dial(),
+            Step::Spoil {
+                forward,
+                at,
+                flip,
+                lie,
+            } => self.spoil(*forward, *at, *flip, *lie),
             Step::Inject { forward, bytes } => self.inject(*forward, bytes.clone().into()),
             Step::Craft {
                 forward,
@@ -434,10 +452,15 @@ impl World {
     fn deliver_forward(&mut self) {
         self.transmit();
         if let Some(frame) = self.forward.pop_front() {
+            let beat = (self.now - self.begun).as_millis() as u64 + 1;
+            self.host.set_beat(beat);
             let closes = self.front_is_over();
             let outcome = self.host.handle_frame(frame);
-            assert!(outcome.is_ok() || !self.honest || closes, "{outcome:?}");
-            assert!(outcome.is_ok() || self.host.is_closed());
+            if outcome.is_err() {
+                let path_only = !self.host.is_closed() && !self.host.is_connected();
+                assert!(path_only || !self.honest || closes, "{outcome:?}");
+                assert!(path_only || self.host.is_closed());
+            }
         }
     }
 
@@ -445,9 +468,32 @@ impl World {
         self.transmit();
         if let Some(frame) = self.reverse.pop_front() {
             let outcome = self.front.handle_frame(frame);
-            assert!(outcome.is_ok() || !self.honest, "{outcome:?}");
-            assert!(outcome.is_ok() || self.front_is_over());
+            if outcome.is_err() {
+                let path_only = self.front.state() == FrontState::Interrupted;
+                assert!(path_only || !self.honest, "{outcome:?}");
+                assert!(path_only || self.front_is_over());
+            }
         }
+    }
+
+    fn cut(&mut self) {
+        self.forward.clear();
+        self.reverse.clear();
+        self.front.handle_lost("cut");
+        self.host.suspend();
+    }
+
+    fn dial(&mut self) {
+        self.cut();
+        if self.front_is_over() || self.host.is_closed() {
+            return;
+        }
+        self.front.dial(self.now);
+        let open = self.front.poll_transmit(self.now).expect("it opens");
+        let opening = Opening::decode(open).expect("its own open");
+        let beat = (self.now - self.begun).as_millis() as u64 + 1;
+        let resumed = self.host.resume(&opening, beat);
+        assert!(resumed.is_ok() || !self.honest, "{resumed:?}");
     }
 
     fn front_is_over(&self) -> bool {
@@ -488,7 +534,7 @@ impl World {
         }
     }
 
-    fn spoil(&mut self, forward: bool, at: u16, flip: u8) {
+    fn spoil(&mut self, forward: bool, at: u16, flip: u8, lie: bool) {
         self.transmit();
         let queue = if forward {
             &mut self.forward
@@ -501,7 +547,11 @@ impl World {
         let mut bytes = frame.to_vec();
         let at = usize::from(at) % bytes.len();
         bytes[at] ^= flip;
-        self.honest &= flip == 0;
+        if lie && flip != 0 {
+            self.honest = false;
+            bytes.truncate(bytes.len().saturating_sub(CHECK_BYTES));
+            check::append(&mut bytes);
+        }
         *frame = bytes.into();
     }
 
@@ -516,7 +566,8 @@ impl World {
 
     /// A frame of this session whose header is right but for what the input says.
     fn craft(&mut self, forward: bool, items: &Items, ahead: i8, counts: [u8; 4]) -> Bytes {
-        let (session_hi, session_lo) = path().session.halves();
+        let path = self.front.path();
+        let (session_hi, session_lo) = path.session.halves();
         let next = if forward {
             self.front.acknowledged() + 1
         } else {
@@ -526,8 +577,8 @@ impl World {
         let mut header = v1::FrameHeader {
             session_hi,
             session_lo,
-            epoch: path().epoch.0,
-            attach_number: path().attach_number.0,
+            epoch: path.epoch.0,
+            attach_number: path.attach_number.0,
             first_sequence: next.wrapping_add_signed(ahead.into()),
             ..v1::FrameHeader::default()
         };
@@ -547,13 +598,18 @@ impl World {
             batch: Some(batch),
             ..v1::Frame::default()
         };
-        frame.encode_to_vec().into()
+        let mut bytes = frame.encode_to_vec();
+        check::append(&mut bytes);
+        bytes.into()
     }
 
     /// Everything moves until nothing moves: then all is answered, and the device is what the accesses in order make of it.
     fn settle(&mut self) {
         // Each round moves all that is there; no honest run needs more than a few.
         for _ in 0..1_000 {
+            if self.front.state() == FrontState::Interrupted || !self.host.is_connected() {
+                self.dial();
+            }
             self.work();
             self.hear();
             self.transmit();

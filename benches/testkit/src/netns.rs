@@ -1,9 +1,10 @@
-//! Network namespaces joined by veth pairs: several hosts on one machine. Needs root, `ip` and `nft`.
+//! Network namespaces joined by veth pairs: several hosts on one machine. Needs root, `ip`, `nft` and, for rates, `tc`.
 //!
 //! Names hold the process id and its start time: they are unique, and what a killed process left behind is
 //! told from what is in use and removed by the next process that makes a namespace.
 
 mod counter;
+mod faults;
 mod leftovers;
 
 use std::ffi::OsStr;

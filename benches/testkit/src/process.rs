@@ -108,12 +108,21 @@ impl Process {
     /// # Errors
     /// With the end of the log when the child ends without writing it or `limit` passes.
     pub fn wait_log(&mut self, needle: &str, limit: Duration) -> Result<String> {
+        self.wait_log_from(0, needle, limit)
+    }
+
+    /// The same in what the log holds from that byte on.
+    ///
+    /// # Errors
+    /// As [`Self::wait_log`].
+    pub fn wait_log_from(&mut self, start: u64, needle: &str, limit: Duration) -> Result<String> {
         let log = self.log.clone();
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
         let watch = Watch::file(&log)?;
         let what = format!("a log line with {needle:?}");
         self.wait_until(&watch, &what, limit, || {
             let bytes = std::fs::read(&log).ok()?;
-            let text = String::from_utf8_lossy(&bytes);
+            let text = String::from_utf8_lossy(bytes.get(start..)?);
             let mut lines = text.split_inclusive('\n').filter(|l| l.ends_with('\n'));
             lines
                 .find(|l| l.contains(needle))

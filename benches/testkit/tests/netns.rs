@@ -167,3 +167,59 @@ fn what_a_dead_process_left_is_removed_and_the_rest_is_kept() {
     assert!(!Path::new("/run/netns").join(leftover).exists());
     assert!(own_path.exists());
 }
+
+/// Two UDP sockets that know each other, `left`'s and `right`'s; none waits for long.
+fn sockets(left: &Netns, right: &Netns) -> (UdpSocket, UdpSocket) {
+    let bind = |netns: &Netns, own: &str, other: &str| {
+        let socket = netns.enter(|| UdpSocket::bind(own)).unwrap().unwrap();
+        socket.connect(other).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket
+    };
+    (
+        bind(left, "10.9.0.1:7640", "10.9.0.2:7640"),
+        bind(right, "10.9.0.2:7640", "10.9.0.1:7640"),
+    )
+}
+
+#[test]
+fn a_cut_stops_one_direction_until_it_is_lifted() {
+    let (left, right) = pair();
+    let (ours, theirs) = sockets(&left, &right);
+    let mut byte = [0];
+
+    right.drop_incoming("to-left").unwrap();
+    ours.send(&[1]).unwrap();
+    theirs.send(&[2]).unwrap();
+    ours.recv(&mut byte).unwrap();
+    assert_eq!(byte, [2], "the other direction");
+    right.accept_incoming("to-left").unwrap();
+    ours.send(&[3]).unwrap();
+
+    theirs.recv(&mut byte).unwrap();
+    assert_eq!(byte, [3], "1 was dropped");
+}
+
+#[test]
+fn a_limited_rate_drops_what_cannot_wait_until_it_is_lifted() {
+    const PACKETS: u64 = 200;
+    let (left, right) = pair();
+    let (ours, _theirs) = sockets(&left, &right);
+    let counter = right.count("to-left", Traffic::Udp(7640)).unwrap();
+    let burst = || {
+        for _ in 0..PACKETS {
+            ours.send(&[0; 1400]).unwrap();
+        }
+    };
+
+    left.limit_rate("to-right", 256).unwrap();
+    burst();
+    let limited = counter.read().unwrap().received_packets;
+    left.unlimit_rate("to-right").unwrap();
+    let before = counter.read().unwrap().received_packets;
+    burst();
+
+    assert!(limited < PACKETS / 2, "{limited}");
+    let after = counter.read().unwrap().received_packets;
+    assert_eq!(after - before, PACKETS);
+}

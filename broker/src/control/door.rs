@@ -6,20 +6,31 @@ use potemkin_proto::v1;
 use potemkin_transport::{Identity, Role};
 use tonic::Status;
 
-use crate::VERSION;
 use crate::core::Target;
 use crate::ids::{ClaimId, DeviceId, Incarnation, check_name};
+use crate::{VERSION, VERSION_MIN, common_version};
 
 /// The most labels of a device or a selector (control.proto, `DeviceOffer.labels`).
 const LABELS_MAX: usize = 32;
 /// The longest key or value of a label, in bytes.
 const LABEL_BYTES_MAX: usize = 63;
 
-/// What an attach asks for, and the run of the agent's process that asks, if it says so.
-pub(super) fn attach(request: v1::AttachRequest) -> Result<(Target, Option<Incarnation>), Status> {
-    versions(request.version_min, request.version_max)?;
-    let incarnation = agent_incarnation(&request.agent_incarnation)?;
-    Ok((attach_target(request)?, incarnation))
+/// An attach, checked.
+#[derive(Debug)]
+pub(super) struct Attach {
+    /// The version that agent and broker share.
+    pub(super) version: u32,
+    pub(super) target: Target,
+    /// The run of the agent's process that asks, if it says so.
+    pub(super) incarnation: Option<Incarnation>,
+}
+
+pub(super) fn attach(request: v1::AttachRequest) -> Result<Attach, Status> {
+    Ok(Attach {
+        version: versions(request.version_min, request.version_max)?,
+        incarnation: agent_incarnation(&request.agent_incarnation)?,
+        target: attach_target(request)?,
+    })
 }
 
 fn attach_target(request: v1::AttachRequest) -> Result<Target, Status> {
@@ -51,21 +62,22 @@ pub(super) fn agent(text: &str) -> Result<Identity, Status> {
     Err(malformed("agent", &problem))
 }
 
-/// Refuses peers without a version in common.
-pub(super) fn versions(min: u32, max: u32) -> Result<(), Status> {
+/// The version to speak with a peer; refuses one that has none in common with us.
+pub(super) fn versions(min: u32, max: u32) -> Result<u32, Status> {
     if min > max {
         return Err(malformed("version_min", "is above version_max"));
     }
-    if (min..=max).contains(&VERSION) {
-        return Ok(());
-    }
-    let field = if min > VERSION {
-        "version_min"
-    } else {
-        "version_max"
-    };
-    let problem = format!("this broker speaks version {VERSION}, the peer {min} to {max}");
-    Err(malformed(field, &problem))
+    common_version(min, max).ok_or_else(|| {
+        let field = if min > VERSION {
+            "version_min"
+        } else {
+            "version_max"
+        };
+        let problem = format!(
+            "this broker speaks versions {VERSION_MIN} to {VERSION}, the peer {min} to {max}"
+        );
+        malformed(field, &problem)
+    })
 }
 
 pub(super) fn target(target: Option<v1::Target>) -> Result<Target, Status> {
@@ -151,10 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn version_ranges_must_include_ours() {
-        assert!(versions(1, 1).is_ok());
-        assert!(versions(0, 9).is_ok());
-        refused(versions(2, 3), "version_min");
+    fn version_ranges_must_overlap_ours() {
+        assert_eq!(versions(1, 1).unwrap(), 1);
+        assert_eq!(versions(0, 9).unwrap(), 2);
+        refused(versions(3, 4), "version_min");
         refused(versions(0, 0), "version_max");
         refused(versions(2, 1), "version_min");
     }
@@ -210,7 +222,11 @@ mod tests {
         };
         assert!(matches!(
             attach(request.clone()),
-            Ok((Target::Claim(_), None))
+            Ok(Attach {
+                version: 1,
+                target: Target::Claim(_),
+                incarnation: None
+            })
         ));
         request.target = wanted(Kind::DeviceId("edu-0".into()));
         refused(attach(request.clone()), "target");
@@ -238,8 +254,8 @@ mod tests {
                 ..v1::AttachRequest::default()
             })
         };
-        assert!(matches!(said(0), Ok((_, None))));
-        assert!(matches!(said(16), Ok((_, Some(_)))));
+        assert!(said(0).unwrap().incarnation.is_none());
+        assert!(said(16).unwrap().incarnation.is_some());
         refused(said(15), "agent_incarnation");
         refused(said(17), "agent_incarnation");
     }

@@ -1,6 +1,7 @@
 //! The `Control` service: what comes in is checked here, decided by the core, and answered.
 
 mod door;
+mod live;
 mod offer;
 mod register;
 
@@ -177,7 +178,11 @@ impl ControlService {
         request: Request<v1::AttachRequest>,
     ) -> Result<v1::AttachReply, Status> {
         let agent = name(&caller(&request, "Attach", &[Role::Agent])?);
-        let (asked, incarnation) = door::attach(request.into_inner())?;
+        let door::Attach {
+            version,
+            target,
+            incarnation,
+        } = door::attach(request.into_inner())?;
         let fresh = FreshIds {
             claim: ClaimId(random()?),
             session: SessionId(random()?),
@@ -189,7 +194,7 @@ impl ControlService {
                     agent: &agent,
                     incarnation,
                 };
-                core.attach(now, id, attacher, &asked, fresh);
+                core.attach(now, id, attacher, &target, fresh);
             })
             .await
             .map_err(status)?;
@@ -203,7 +208,7 @@ impl ControlService {
             } => {
                 tracing::info!(%agent, %device, %session, epoch, "session attached");
                 Ok(v1::AttachReply {
-                    version: crate::VERSION,
+                    version,
                     device_id: device.as_str().to_owned(),
                     session_id: session.to_bytes(),
                     epoch,

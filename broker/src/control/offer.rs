@@ -8,30 +8,34 @@ use potemkin_proto::{descriptor, v1};
 use tonic::Status;
 
 use super::door::{id, labels, malformed, versions};
+use super::live;
 use crate::core::{Hello, Offer, RejectCause, Rejected};
 use crate::ids::{DeviceId, Incarnation, check_name};
 
 /// The most devices of one host (control.proto, `HostHello.devices`).
 const DEVICES_MAX: usize = 1024;
 /// The highest epoch that a host may report: no device comes to so many in its life, and ours can grow from there.
-const EPOCH_MAX: u64 = 1 << 62;
+pub(super) const EPOCH_MAX: u64 = 1 << 62;
 /// The most of a malformed device id that is repeated to its sender, in characters.
 const SHOWN_ID_LENGTH_MAX: usize = 63;
 
 pub(super) fn hello(hello: v1::HostHello) -> Result<Hello, Status> {
-    versions(hello.version_min, hello.version_max)?;
+    let version = versions(hello.version_min, hello.version_max)?;
     let incarnation = id("incarnation", &hello.incarnation, Incarnation::from_slice)?;
     let data_address = data_address(&hello.data_address)?;
     if hello.devices.len() > DEVICES_MAX {
         let problem = format!("{} are more than {DEVICES_MAX}", hello.devices.len());
         return Err(malformed("devices", &problem));
     }
+    let sessions = live::sessions(hello.sessions, &hello.devices)?;
     let (offers, rejected) = offers(hello.devices);
     Ok(Hello {
+        version,
         incarnation,
         data_address,
         offers,
         rejected,
+        sessions,
     })
 }
 
@@ -116,6 +120,7 @@ mod tests {
             incarnation: vec![1; 16].into(),
             data_address: "192.0.2.7:7641".into(),
             devices: vec![device_offer("edu-0")],
+            sessions: Vec::new(),
         }
     }
 

@@ -6,8 +6,8 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use super::door::malformed;
-use super::{ControlService, caller, name, offer, status};
+use super::door::{id, malformed};
+use super::{ControlService, caller, live, name, offer, status};
 use crate::broker::Broker;
 use crate::core::{ConnId, Hello};
 use crate::host_link::{HostEnds, HostLink};
@@ -60,8 +60,8 @@ async fn read(broker: &Broker, conn: ConnId, mut incoming: Streaming<v1::HostMes
     loop {
         match incoming.message().await {
             Ok(Some(message)) => {
-                if let Err(field) = take(broker, conn, message) {
-                    return format!("the host broke the protocol: {field}");
+                if let Err(problem) = take(broker, conn, message) {
+                    return format!("the host broke the protocol: {problem}");
                 }
             }
             Ok(None) => return "the host closed it".to_owned(),
@@ -70,19 +70,25 @@ async fn read(broker: &Broker, conn: ConnId, mut incoming: Streaming<v1::HostMes
     }
 }
 
-fn take(broker: &Broker, conn: ConnId, message: v1::HostMessage) -> Result<(), &'static str> {
+#[allow(clippy::needless_pass_by_value)] // So that it can be given to `map_err`.
+fn words(status: Status) -> String {
+    status.message().to_owned()
+}
+
+fn take(broker: &Broker, conn: ConnId, message: v1::HostMessage) -> Result<(), String> {
     match message.kind {
         Some(Kind::Heartbeat(_)) => broker.with(|core, now| core.heartbeat(now, conn)),
         Some(Kind::FenceDone(done)) => {
-            let device = DeviceId::parse(&done.device_id).map_err(|_| "fence_done.device_id")?;
+            let device = DeviceId::parse(&done.device_id)
+                .map_err(|bad| format!("fence_done.device_id: {bad}"))?;
             if !done.error.is_empty() {
                 tracing::warn!(%device, epoch = done.epoch, error = done.error, "fence failed");
             }
             broker.with(|core, now| core.fence_done(now, conn, &device, done.epoch, &done.error));
         }
         Some(Kind::SessionEnded(ended)) => {
-            let session =
-                SessionId::from_slice(&ended.session_id).ok_or("session_ended.session_id")?;
+            let field = "session_ended.session_id";
+            let session = id(field, &ended.session_id, SessionId::from_slice).map_err(words)?;
             broker.with(|core, now| {
                 if let Some(host) = core.host_of(conn).cloned() {
                     let code = match ended.code() {
@@ -93,8 +99,12 @@ fn take(broker: &Broker, conn: ConnId, message: v1::HostMessage) -> Result<(), &
                 }
             });
         }
-        Some(Kind::Hello(_)) => return Err("hello came twice"),
-        None => return Err("a message of no known kind"),
+        Some(Kind::Hello(_)) => return Err("hello came twice".to_owned()),
+        Some(Kind::SessionStarted(started)) => {
+            let live = live::session(started, "session_started").map_err(words)?;
+            broker.with(|core, now| core.session_started(now, conn, &live));
+        }
+        None => return Err("a message of no known kind".to_owned()),
     }
     Ok(())
 }

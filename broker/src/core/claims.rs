@@ -4,7 +4,7 @@ use potemkin_proto::v1::CloseCode;
 
 use super::device::Claim;
 use super::requests::{Kind, Pending};
-use super::{Action, Core, Refusal, Reply, RequestId, Requester, Target, Time};
+use super::{Action, Core, Refusal, Reply, RequestId, Requester, Target, Time, Timer};
 use crate::ids::{ClaimId, DeviceId, PeerName};
 
 impl Core {
@@ -43,6 +43,7 @@ impl Core {
         target: &Target,
         fresh: ClaimId,
     ) -> Result<(), Refusal> {
+        self.check_grants()?;
         self.check_requests(agent)?;
         self.check_claims(agent)?;
         let device = self.find_free(agent, target)?;
@@ -88,6 +89,7 @@ impl Core {
         requester: Requester<'_>,
         claim: ClaimId,
     ) -> Result<(), Refusal> {
+        self.check_grants()?;
         let unknown = || Refusal::NotFound(format!("claim_id: no claim {claim} of yours"));
         let device = self.claims.get(&claim).cloned().ok_or_else(unknown)?;
         let owner = self
@@ -141,6 +143,16 @@ impl Core {
         self.drop_claim(device);
     }
 
+    /// A host is back for the first time since the broker's start. If the device has an implicit claim from before, and no session
+    /// that its host would have told of, the agent has the grace to attach again.
+    pub(super) fn await_owner(&mut self, now: Time, device: &DeviceId) {
+        let claim = self.devices.get(device).and_then(|d| d.claim.as_ref());
+        if claim.is_some_and(|claim| claim.implicit) {
+            let over = now.saturating_add(self.times.grace);
+            self.timers.arm(Timer::Orphan(device.clone()), over);
+        }
+    }
+
     /// An implicit claim from before the broker's start has not been taken up again.
     pub(super) fn orphan_over(&mut self, now: Time, device: &DeviceId) {
         let is_orphan = self.devices.get(device).is_some_and(|known| {
@@ -167,7 +179,7 @@ impl Core {
     pub(super) fn drop_claim(&mut self, device: &DeviceId) {
         if let Some(claim) = self.devices.get_mut(device).and_then(|d| d.claim.take()) {
             self.claims.remove(&claim.id);
-            self.dirty.insert(device.clone());
+            self.keep(device);
         }
         self.actions
             .push_back(Action::DeviceChanged(device.clone()));

@@ -2,6 +2,8 @@
 
 use potemkin_proto::v1::CloseCode;
 
+use super::planted::{self, Bug};
+use super::sessions::Up;
 use super::{Action, Core, DialRefusal, LegId, Route, Time, Timer};
 use crate::ids::{PeerName, SessionId};
 
@@ -65,17 +67,28 @@ impl Core {
         if let Some(newest) = newest.filter(|newest| newest.id == leg) {
             newest.transports = Some(transports);
             self.actions.push_back(Action::SessionChanged(session));
+            self.accepted(session);
         }
     }
 
-    /// A dial is over, for whatever reason. The agent has the grace to dial again.
+    fn accepted(&mut self, session: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&session)
+            && session.up == Up::NotYet
+        {
+            session.up = Up::Accepted;
+        }
+    }
+
+    /// A dial is over, for whatever reason. The agent has the grace to dial again: ours, or its host's.
     pub fn leg_closed(&mut self, now: Time, session: SessionId, leg: LegId) {
         let Some(known) = self.sessions.get_mut(&session) else {
             return;
         };
         if known.leg.as_ref().is_some_and(|newest| newest.id == leg) {
             known.leg = None;
-            self.arm_grace(now, session);
+            if !self.host_decides(session) {
+                self.arm_grace(now, session);
+            }
             self.actions.push_back(Action::SessionChanged(session));
         }
     }
@@ -101,7 +114,8 @@ impl Core {
                 ),
             ));
         }
-        if dial.attach_number <= session.attach_number {
+        let obeys_older = planted::is(Bug::BrokerOlderDial);
+        if dial.attach_number <= session.attach_number && !obeys_older {
             return Err(refusal(
                 CloseCode::Superseded,
                 format!(
@@ -121,10 +135,13 @@ impl Core {
     }
 }
 
+/// Not the word that a session is over: it may live at its host, which has not told of it here yet.
 fn unknown(session: SessionId) -> DialRefusal {
     refusal(
-        CloseCode::UnknownSession,
-        format!("no session {session} here, or it has ended: attach again"),
+        CloseCode::Unreachable,
+        format!(
+            "no session {session} is known here: it has ended, or its host has not told of it yet; dial again, here or at another broker"
+        ),
     )
 }
 

@@ -1,6 +1,7 @@
 //! From a raised epoch to the host's confirmation.
 
 use super::device::{Device, Fence};
+use super::planted::{self, Bug};
 use super::{Action, ConnId, Core, Reply, Time, Timer};
 use crate::ids::DeviceId;
 
@@ -18,7 +19,8 @@ impl Core {
             return;
         };
         // Answers to what was superseded in the meantime mean nothing any more.
-        if known.fence != Fence::Sent(conn) || known.epoch != epoch {
+        let older = known.epoch != epoch && !planted::is(Bug::BrokerOldFenceAnswer);
+        if known.fence != Fence::Sent(conn) || older {
             return;
         }
         if error.is_empty() {
@@ -30,8 +32,12 @@ impl Core {
         }
     }
 
-    /// Takes the device from whoever has it: a new epoch, which becomes durable and then the host's newest.
+    /// Takes the device from whoever has it: a new epoch, which becomes durable and then the host's newest. Where another broker grants,
+    /// epochs are that one's.
     pub(super) fn raise(&mut self, device: &DeviceId) {
+        if !self.grants {
+            return;
+        }
         if let Some(known) = self.devices.get_mut(device) {
             next_epoch(known);
             known.fence = Fence::Committing;
@@ -80,7 +86,8 @@ impl Core {
         let Some(known) = self.devices.get_mut(device) else {
             return;
         };
-        if known.fence == Fence::Due {
+        let early = planted::is(Bug::BrokerFenceBeforeCommit) && known.fence == Fence::Committing;
+        if known.fence == Fence::Due || early {
             known.fence = Fence::Sent(conn);
             self.actions.push_back(Action::Fence {
                 conn,

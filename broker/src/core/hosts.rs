@@ -1,12 +1,16 @@
 //! Hosts: what they offer, and their leases.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use potemkin_proto::v1::CloseCode;
 
 use super::device::{Device, Fence, Offered};
-use super::{Action, ConnId, Core, Hello, Offer, Refusal, RejectCause, Rejected, Time, Timer};
+use super::planted::{self, Bug};
+use super::{
+    Action, ConnId, Core, Hello, LiveSession, Offer, Refusal, RejectCause, Rejected, Time, Timer,
+};
+use crate::RESUMABLE;
 use crate::ids::{DeviceId, Incarnation, PeerName, SessionId};
 
 /// A host that is registered, or was lately.
@@ -14,6 +18,8 @@ use crate::ids::{DeviceId, Incarnation, PeerName, SessionId};
 pub(super) struct Host {
     /// Its Register stream; `None`: away.
     pub(super) conn: Option<ConnId>,
+    /// The protocol version that we share.
+    pub(super) version: u32,
     pub(super) incarnation: Incarnation,
     pub(super) data_address: SocketAddr,
     /// Until then its sessions live and its devices are nobody else's.
@@ -35,10 +41,13 @@ impl Core {
     ) -> Result<(), Refusal> {
         self.admit(now, conn, host, &hello)?;
         let mut rejected = hello.rejected;
+        let sessions = hello.sessions.into_iter();
+        let mut sessions: BTreeMap<_, _> = sessions.map(|s| (s.device.clone(), s)).collect();
         let mut offered = BTreeSet::new();
         for offer in hello.offers {
             let device = offer.device.clone();
-            match self.take_offer(now, host, offer) {
+            let live = sessions.remove(&device);
+            match self.take_offer(now, host, offer, live.as_ref()) {
                 Ok(()) => {
                     offered.insert(device);
                 }
@@ -51,6 +60,7 @@ impl Core {
         }
         self.actions.push_back(Action::Accept {
             conn,
+            version: hello.version,
             rejected,
             lease: self.times.lease,
         });
@@ -117,12 +127,14 @@ impl Core {
         }
         let entry = self.hosts.entry(name.clone()).or_insert_with(|| Host {
             conn: None,
+            version: hello.version,
             incarnation: hello.incarnation,
             data_address: hello.data_address,
             lease_until: now,
             devices: BTreeSet::new(),
         });
         entry.conn = Some(conn);
+        entry.version = hello.version;
         entry.incarnation = hello.incarnation;
         entry.data_address = hello.data_address;
         self.conns.insert(conn, name.clone());
@@ -139,8 +151,14 @@ impl Core {
         }
     }
 
-    /// Takes one device of a host, or says why not.
-    fn take_offer(&mut self, now: Time, host: &PeerName, offer: Offer) -> Result<(), Rejection> {
+    /// Takes one device of a host, or says why not. `live` is the session that the host says it has.
+    fn take_offer(
+        &mut self,
+        now: Time,
+        host: &PeerName,
+        offer: Offer,
+        live: Option<&LiveSession>,
+    ) -> Result<(), Rejection> {
         let id = offer.device.clone();
         if !self.policy.may_offer(host, &id) {
             let reason = format!("device_id: no [[policy.offer]] rule allows {id} to {host}");
@@ -156,24 +174,45 @@ impl Core {
             self.devices.insert(id.clone(), Device::new(Fence::Unknown));
         }
         self.end_if_changed(now, &offer);
-        let Some(device) = self.devices.get_mut(&id) else {
-            return Ok(());
+        let highest = offer.highest_epoch;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.offered = Some(Offered {
+                host: host.clone(),
+                offer,
+            });
+        }
+        // One with an older epoch is about to end, and the host has not come round to it.
+        let live = live.filter(|live| live.epoch == highest);
+        let goes_on = live.is_some_and(|live| self.take_up(now, host, live));
+        if !goes_on {
+            // A session that cannot be taken up has to end, unless a fence that will do so is on its way.
+            let foreign = live.is_some() && self.is_quiet(&id);
+            self.clear(now, &id, highest, moved || foreign);
+        }
+        Ok(())
+    }
+
+    /// The host has no session of the device that could go on: ends the one that was known, and fences the device if somebody
+    /// from before may still use it, for sure if it is `doubtful`.
+    fn clear(&mut self, now: Time, id: &DeviceId, highest: u64, doubtful: bool) {
+        let Some(device) = self.devices.get_mut(id) else {
+            return;
         };
-        let lifted = offer.highest_epoch > device.epoch;
-        device.epoch = device.epoch.max(offer.highest_epoch);
-        device.offered = Some(Offered {
-            host: host.clone(),
-            offer,
-        });
+        let lifted = highest > device.epoch;
+        device.epoch = device.epoch.max(highest);
         let never_used = device.epoch == 0;
         let unknown = device.fence == Fence::Unknown;
         if unknown && never_used {
             device.fence = Fence::Confirmed;
-        } else if unknown || lifted || moved {
-            self.lose_session_for_epoch(now, &id);
-            self.raise(&id);
+        } else if unknown || lifted || doubtful {
+            self.lose_session_for_epoch(now, id);
+            self.raise(id);
+        } else {
+            self.end_if_missing(now, id);
         }
-        Ok(())
+        if unknown {
+            self.await_owner(now, id);
+        }
     }
 
     /// Takes a device from another host whose lease is over for sure. `true`: there was one.
@@ -184,7 +223,8 @@ impl Core {
         };
         if let Some(holder) = self.hosts.get_mut(&other) {
             let own_until = holder.lease_until.saturating_add(self.times.drift);
-            if holder.conn.is_some() || now < own_until {
+            let ignored = planted::is(Bug::BrokerLeaseIgnored);
+            if holder.conn.is_some() || (now < own_until && !ignored) {
                 let reason =
                     format!("device_id: {id} is offered by {other}, whose lease has not run out");
                 return Err((RejectCause::Owned, reason));
@@ -207,7 +247,7 @@ impl Core {
         }
     }
 
-    fn lose_session_for_epoch(&mut self, now: Time, id: &DeviceId) {
+    pub(super) fn lose_session_for_epoch(&mut self, now: Time, id: &DeviceId) {
         if let Some(session) = self.devices.get(id).and_then(|d| d.session) {
             let why = "the host knows a newer epoch of the device";
             self.end_session(now, session, CloseCode::Superseded, why);
@@ -239,25 +279,30 @@ impl Core {
         }
     }
 
-    /// A host was silent for too long: its sessions are over, as they are on its own side.
+    /// A host was silent for too long: its devices may be another's soon. Sessions that survive their paths do not end for that: it may be this
+    /// broker that was away, and they may live on over others. Whoever takes the device over ends them.
     pub(super) fn lease_over(&mut self, now: Time, name: &PeerName) {
         let Some(host) = self.hosts.get_mut(name) else {
             return;
         };
+        let version = host.version;
         if let Some(conn) = host.conn.take() {
             self.conns.remove(&conn);
             let reason = "no heartbeat within the lease";
             self.actions.push_back(Action::CloseHost { conn, reason });
             self.away(now, name);
         }
-        self.end_sessions_of(now, name, "the host's lease is over");
+        if version < RESUMABLE {
+            self.end_sessions_of(now, name, "the host's lease is over");
+        }
         let forget = now.saturating_add(self.times.forget);
         self.timers.arm(Timer::Forget(name.clone()), forget);
         self.forget_if_empty(name);
     }
 
     /// A host has been away for so long that nobody expects it back.
-    pub(super) fn forget(&mut self, name: &PeerName) {
+    pub(super) fn forget(&mut self, now: Time, name: &PeerName) {
+        self.end_sessions_of(now, name, "the host has been away for too long");
         let Some(host) = self.hosts.remove(name) else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Sessions: started by an attach, ended by a detach, by their claim, their host, or the agent's absence.
+//! Sessions: started by an attach (or adopted, see `adopting`), ended by a detach, by their claim, their host, or the agent's absence.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use potemkin_proto::v1::CloseCode;
 
 use super::device::{Claim, Fence};
 use super::dial::Leg;
+use super::planted::{self, Bug};
 use super::requests::{Kind, Pending};
 use super::{
     Action, Attacher, Core, Refusal, Reply, RequestId, Requester, Target, Time, Timer, Traffic,
@@ -34,9 +35,21 @@ pub(super) struct Session {
     pub(super) attach_number: u32,
     /// The attach request, while the host has not confirmed.
     pub(super) starting: Option<RequestId>,
+    pub(super) up: Up,
     /// The agent's newest dial, while it is up.
     pub(super) leg: Option<Leg>,
     pub(super) traffic: Arc<Traffic>,
+}
+
+/// What is known of the session at its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Up {
+    /// Nobody has dialled it yet, as far as is known.
+    NotYet,
+    /// The host accepted a stream that went through here, and has not told of the session.
+    Accepted,
+    /// The host told that it lives.
+    Told,
 }
 
 /// What an attach will do.
@@ -117,6 +130,7 @@ impl Core {
         fresh: FreshIds,
     ) -> Result<(), Refusal> {
         let agent = attacher.agent;
+        self.check_grants()?;
         self.check_requests(agent)?;
         let plan = self.plan(attacher, target)?;
         let old = self.devices.get(&plan.device).and_then(|d| d.session);
@@ -252,7 +266,7 @@ impl Core {
         };
         device.session = Some(session);
         if let Some(claim) = &mut device.claim {
-            claim.fresh = false;
+            claim.fresh &= planted::is(Bug::BrokerEpochUsedTwice);
         }
         let begun = Session {
             device: plan.device.clone(),
@@ -263,6 +277,7 @@ impl Core {
             epoch: device.epoch,
             attach_number: 0,
             starting: Some(request),
+            up: Up::NotYet,
             leg: None,
             traffic: Arc::default(),
         };
@@ -277,6 +292,9 @@ impl Core {
         };
         self.wait(now, request, pending);
         self.send_fence(&plan.device);
+        if planted::is(Bug::BrokerReplyBeforeFence) {
+            self.start_session(now, &plan.device);
+        }
         self.actions
             .push_back(Action::DeviceChanged(plan.device.clone()));
     }
@@ -317,6 +335,7 @@ impl Core {
         requester: Requester<'_>,
         session: SessionId,
     ) -> Result<(), Refusal> {
+        self.check_grants()?;
         let unknown = || Refusal::NotFound(format!("session_id: no session {session} of yours"));
         let known = self.sessions.get(&session).ok_or_else(unknown)?;
         let (peer, device) = (known.agent.clone(), known.device.clone());

@@ -33,7 +33,7 @@ pub struct Times {
     pub drift: Duration,
     /// How long a host may be away before its devices are forgotten.
     pub forget: Duration,
-    /// How long a session lives without the agent's data leg.
+    /// How long a session lives without the agent's data leg, while that is ours to decide.
     pub grace: Duration,
     /// How long a request waits for a host to confirm a fence.
     pub fence: Duration,
@@ -59,6 +59,8 @@ pub struct Limits {
 /// What a host says of itself, checked.
 #[derive(Debug, Clone)]
 pub struct Hello {
+    /// The protocol version that the host and this broker share.
+    pub version: u32,
     /// The run of the host process.
     pub incarnation: Incarnation,
     /// Where its data plane is.
@@ -67,6 +69,23 @@ pub struct Hello {
     pub offers: Vec<Offer>,
     /// Devices that were not taken already when the message was read.
     pub rejected: Vec<Rejected>,
+    /// The sessions that live on it, at most one for each device.
+    pub sessions: Vec<LiveSession>,
+}
+
+/// A session that lives on a host, as the host tells of it, checked.
+#[derive(Debug, Clone)]
+pub struct LiveSession {
+    /// The session.
+    pub session: SessionId,
+    /// On which device.
+    pub device: DeviceId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Whose it is.
+    pub agent: PeerName,
+    /// A fresh id for the implicit claim, if one has to be made for it.
+    pub claim: ClaimId,
 }
 
 /// A device that a host offers, checked.
@@ -171,6 +190,8 @@ pub enum Action {
     Accept {
         /// The stream.
         conn: ConnId,
+        /// The version to speak on it.
+        version: u32,
         /// Devices that were not taken.
         rejected: Vec<Rejected>,
         /// Without a heartbeat for this long the host's devices are away.
@@ -224,6 +245,8 @@ pub enum Action {
         /// The process that has the device now.
         newer: Incarnation,
     },
+    /// A session that this broker did not begin goes on here: its host told of it. For the operator to know.
+    Adopted(SessionId),
     /// A device's visible state changed.
     DeviceChanged(DeviceId),
     /// A device is no longer offered. Its class, so that the driver can tell who might have seen it.

@@ -65,6 +65,9 @@ impl Core {
         }
         let claim = device.claim.as_ref();
         let claim_shown = claim.filter(|claim| claim.shown_to(viewer));
+        // Where another broker grants there are no claims, but sessions.
+        let session = device.session.and_then(|s| self.sessions.get(&s));
+        let holder = claim.map(|c| &c.owner).or(session.map(|s| &s.agent));
         Some(DeviceInfo {
             device_id: id.as_str().to_owned(),
             class: offer.class.as_ref().to_owned(),
@@ -76,7 +79,7 @@ impl Core {
             host: offered.host.as_ref().to_owned(),
             state: self.state_of(id, device).into(),
             epoch: device.epoch,
-            claimed_by: claim.map_or_else(String::new, |c| c.owner.as_ref().to_owned()),
+            claimed_by: holder.map_or_else(String::new, |name| name.as_ref().to_owned()),
             claim_id: claim_shown.map_or_else(Bytes::new, |c| c.id.to_bytes()),
             claim_implicit: claim.is_some_and(|c| c.implicit),
             vendor_id: offer.vendor_id.into(),

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use potemkin_proto::v1;
+use potemkin_proto::check;
+use potemkin_proto::v1::{self, CloseCode};
 use potemkin_transport::{FrameReceiver, FrameSender, FrameStream};
 use prost::Message;
 
+use crate::RESUMABLE;
 use crate::core::{Dial, DialRefusal};
 
 /// The longest message in a close frame, in bytes (data.proto, `SessionClose.message`).
@@ -22,6 +24,23 @@ pub(super) async fn close(stream: &mut FrameStream, dial: Option<Dial>, reason: 
     end_stream(&mut stream.sender, &mut stream.receiver).await;
 }
 
+/// What an agent of this version is told: version 1 does not know that a broker goes away, to it the path is lost.
+pub(super) fn spoken_in(version: u32, reason: DialRefusal) -> DialRefusal {
+    if version < RESUMABLE && reason.code == CloseCode::GoingAway {
+        lost_path(reason)
+    } else {
+        reason
+    }
+}
+
+/// What a host is told, and who knows no other word for it: whatever ends its session comes as a fence; a relay speaks of the path alone.
+pub(super) fn lost_path(reason: DialRefusal) -> DialRefusal {
+    DialRefusal {
+        code: CloseCode::Unreachable,
+        ..reason
+    }
+}
+
 /// Ends our direction of a stream, and gives the peer a moment to end its own: a stream that is dropped before may lose what
 /// is still on its way. Who does not end by then is cut off.
 pub(super) async fn end_stream(sender: &mut FrameSender, receiver: &mut FrameReceiver) {
@@ -30,20 +49,22 @@ pub(super) async fn end_stream(sender: &mut FrameSender, receiver: &mut FrameRec
     let _ = tokio::time::timeout(LINGER_MAX, drained).await;
 }
 
-/// A close frame for a dial; without one its header is empty. The broker counts no items: the sequence numbers are 0.
+/// A close frame for a dial; without one its header is empty. The broker counts no items: the sequence numbers are 0. It has a
+/// check, which sessions of version 2 want; to others it is a field that they do not know.
 pub(super) fn close_frame(dial: Option<Dial>, reason: &DialRefusal) -> Bytes {
     let header = dial.map_or_else(v1::FrameHeader::default, header_of);
     let close = v1::SessionClose {
         code: reason.code.into(),
         message: shortened(&reason.message).to_owned(),
     };
-    v1::Frame {
+    let frame = v1::Frame {
         header: Some(header),
         close: Some(close),
         ..v1::Frame::default()
-    }
-    .encode_to_vec()
-    .into()
+    };
+    let mut bytes = frame.encode_to_vec();
+    check::append(&mut bytes);
+    bytes.into()
 }
 
 #[allow(clippy::cast_possible_truncation)] // Taking the halves is the point.
@@ -85,6 +106,7 @@ mod tests {
         let header = read_header(&bytes).unwrap();
         assert_eq!(header.session, dial.session.0);
         assert_eq!((header.epoch, header.attach_number), (3, 2));
+        assert_eq!(check::verify(&bytes), check::Check::Good);
         let frame = v1::Frame::decode(bytes).unwrap();
         let close = frame.close.unwrap();
         assert_eq!(close.code(), v1::CloseCode::Unreachable);

@@ -23,7 +23,7 @@ use crate::metrics::transport_label;
 
 pub(crate) use hosts::HostPool;
 
-use close::close;
+use close::{close, spoken_in};
 use dial::Opening;
 use pump::{Ended, Leg, Pump};
 
@@ -82,6 +82,7 @@ struct Opened {
 }
 
 /// A dial that was not let in. The close frame says whose it is, as far as that was read.
+#[derive(Debug)]
 struct Refused {
     dial: Option<Dial>,
     reason: DialRefusal,
@@ -111,7 +112,7 @@ impl Relay {
             .open_leg(|core, leg| core.open_leg(agent, dial, leg))
             .map_err(|reason| Refused {
                 dial: Some(dial),
-                reason,
+                reason: spoken_in(opening.version, reason),
             })?;
         let leg = OpenLeg {
             broker: self.broker.clone(),
@@ -149,6 +150,8 @@ impl Relay {
             agent: Leg::new(&mut stream),
             host: Leg::new(&mut host),
             dial,
+            agent_version: opened.opening.version,
+            session_version: 0,
             traffic: &route.traffic,
             meters: &meters,
             queued_bytes_max: self.limits.queued_bytes,
@@ -173,7 +176,7 @@ impl Relay {
             reached = self.hosts.open(&opened.route) => reached.map_err(|error| {
                 Ended::unreachable(format!("the host {host} could not be reached: {error}"))
             }),
-            reason = &mut opened.end => Err(Ended::told(reason)),
+            reason = &mut opened.end => Err(Ended::told(reason, opened.opening.version)),
         }
     }
 }

@@ -11,8 +11,9 @@ use potemkin_transport::{
 use prost::Message;
 use tokio::sync::oneshot;
 
-use super::close::{close_frame, end_stream};
+use super::close::{close_frame, end_stream, lost_path, spoken_in};
 use super::header::split_header;
+use crate::RESUMABLE;
 use crate::core::{Dial, DialRefusal, Traffic, Way};
 use crate::metrics::{Meter, Meters};
 
@@ -39,6 +40,10 @@ pub(super) struct Pump<'a> {
     pub(super) agent: Leg<'a>,
     pub(super) host: Leg<'a>,
     pub(super) dial: Dial,
+    /// The highest version that agent and broker share.
+    pub(super) agent_version: u32,
+    /// The session's version, once the host has chosen it; 0 before.
+    pub(super) session_version: u32,
     pub(super) traffic: &'a Traffic,
     pub(super) meters: &'a Meters,
     /// While so many bytes wait for a leg, the other one is not read. The two directions do not care for each other.
@@ -95,11 +100,17 @@ impl Ended {
         }
     }
 
-    /// The core ended it.
-    pub(super) fn told(word: Result<DialRefusal, oneshot::error::RecvError>) -> Self {
-        Self::both(word.unwrap_or_else(|_| {
-            reason(CloseCode::Unreachable, "the broker is stopping".to_owned())
-        }))
+    /// The core ended it, or the broker stops. Only agents go elsewhere: their hosts just lose a path.
+    pub(super) fn told(
+        word: Result<DialRefusal, oneshot::error::RecvError>,
+        agent_version: u32,
+    ) -> Self {
+        let word = word.unwrap_or_else(|_| crate::broker::stop_refusal());
+        Self {
+            to_host: Some(lost_path(word.clone())),
+            to_agent: Some(spoken_in(agent_version, word)),
+            ..Self::CLOSED
+        }
     }
 
     pub(super) fn for_agent(&self) -> DialRefusal {
@@ -199,10 +210,12 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn check_first(&self, frame: &Bytes) -> Result<(), Ended> {
-        let decoded = v1::Frame::decode(frame.clone());
-        let answers = decoded.is_ok_and(|f| f.accept.is_some() || f.close.is_some());
-        if answers {
+    fn check_first(&mut self, frame: &Bytes) -> Result<(), Ended> {
+        let decoded = v1::Frame::decode(frame.clone()).unwrap_or_default();
+        if let Some(accept) = &decoded.accept {
+            self.session_version = accept.version;
+        }
+        if decoded.accept.is_some() || decoded.close.is_some() {
             return Ok(());
         }
         let message = "frame: the first one carries neither accept nor close";
@@ -234,7 +247,7 @@ impl<'a> Pump<'a> {
             Event::AgentFlushed(flushed) => flushed.map_err(|e| self.lost(Side::Agent, &e)),
             Event::HostFlushed(flushed) => flushed.map_err(|e| self.lost(Side::Host, &e)),
             Event::AcceptLate => Err(Ended::silent()),
-            Event::Told(word) => Err(Ended::told(word)),
+            Event::Told(word) => Err(Ended::told(word, self.agent_version)),
         }
     }
 
@@ -314,7 +327,13 @@ impl<'a> Pump<'a> {
         self.meters.violation(offender.name());
         let to_other = format!("the {} violated the protocol: {problem}", offender.name());
         let to_other = reason(CloseCode::Unreachable, to_other);
-        let to_offender = reason(CloseCode::ProtocolViolation, problem.to_owned());
+        // What came may have been spoilt on its way: then a session that can be resumed need not end for it.
+        let code = if self.session_version >= RESUMABLE {
+            CloseCode::PathBroken
+        } else {
+            CloseCode::ProtocolViolation
+        };
+        let to_offender = reason(code, problem.to_owned());
         match offender {
             Side::Agent => Ended {
                 to_agent: Some(to_offender),

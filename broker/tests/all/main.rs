@@ -5,6 +5,7 @@
 mod control;
 mod hosts;
 mod kit;
+mod moving;
 mod process;
 mod relay;
 mod restart;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use potemkin_proto::check::{self, Check};
 use potemkin_proto::v1::{self, CloseCode};
 use potemkin_transport::{FrameSender, MAX_FRAME_BYTES, TransportKind};
 
-use crate::kit::agent::{KINDS, attach, attached, connect, connected, dial, path};
-use crate::kit::frames::{Path, encode};
+use crate::kit::agent::{KINDS, attach, attached, connect, connected, dial, path, stream};
+use crate::kit::frames::{Path, decode, encode};
 use crate::kit::host::{Host, hello, serve};
 use crate::kit::{Broker, in_time};
 
@@ -220,6 +221,36 @@ async fn stopping_the_broker_tells_both_ends() {
     let close = far.recv().await.unwrap().close.unwrap();
     assert_eq!(close.message, "the broker is stopping");
     in_time(stopping).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_open_with_a_check_comes_to_the_host_with_one_of_the_brokers() {
+    let (broker, mut host, path) = attached("quic").await;
+    let mut agent = stream(&broker, "agent", TransportKind::Quic).await;
+    let mut open = encode(&path.open_up_to(2)).to_vec();
+    check::append(&mut open);
+
+    agent.send_bytes(open.into()).await;
+
+    let mut far = host.session().await;
+    let came = in_time(far.stream.receiver.recv()).await.unwrap().unwrap();
+    assert_eq!(check::verify(&came), Check::Good);
+    let open = decode(came).open.unwrap();
+    assert_eq!(open.version_max, 2);
+    assert_eq!(open.grant.unwrap().device_id, "edu-0");
+}
+
+#[tokio::test]
+async fn an_open_that_was_garbled_on_the_way_ends_the_path_only() {
+    let (broker, _host, path) = attached("quic").await;
+    let mut agent = stream(&broker, "agent", TransportKind::Quic).await;
+    let mut open = encode(&path.open_up_to(2)).to_vec();
+    check::append(&mut open);
+    *open.last_mut().unwrap() ^= 0x10;
+
+    agent.send_bytes(open.into()).await;
+
+    assert_eq!(agent.closed().await.code(), CloseCode::PathBroken);
 }
 
 #[tokio::test]

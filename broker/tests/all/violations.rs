@@ -26,7 +26,7 @@ async fn dials_that_must_not_be_are_refused_each_with_its_code() {
         ..path
     };
     let mut version = path.open();
-    version.open.as_mut().unwrap().version_min = 2;
+    version.open.as_mut().unwrap().version_min = 3;
     version.open.as_mut().unwrap().version_max = 3;
     let two_bodies = v1::Frame {
         batch: Some(v1::Batch::default()),
@@ -37,12 +37,7 @@ async fn dials_that_must_not_be_are_refused_each_with_its_code() {
         ..path.open()
     };
     let cases = [
-        (
-            "agent",
-            unknown.open(),
-            CloseCode::UnknownSession,
-            "session",
-        ),
+        ("agent", unknown.open(), CloseCode::Unreachable, "session"),
         ("agent", old.open(), CloseCode::Superseded, "epoch"),
         ("agent", zero.open(), CloseCode::Superseded, "attach_number"),
         (
@@ -135,7 +130,7 @@ async fn an_end_that_breaks_the_protocol_is_told_the_field_and_the_other_that_it
             } else {
                 (at_host, at_agent)
             };
-            assert_eq!(offender.code(), CloseCode::ProtocolViolation);
+            assert_eq!(offender.code(), CloseCode::PathBroken);
             assert!(offender.message.contains(field), "{}", offender.message);
             assert_eq!(other.code(), CloseCode::Unreachable);
             assert!(other.message.contains("violated"), "{}", other.message);
@@ -145,7 +140,7 @@ async fn an_end_that_breaks_the_protocol_is_told_the_field_and_the_other_that_it
 }
 
 #[tokio::test]
-async fn frames_whose_header_cannot_be_read_end_the_session() {
+async fn frames_whose_header_cannot_be_read_end_the_path() {
     let no_header = v1::Frame {
         batch: Some(v1::Batch::default()),
         ..v1::Frame::default()
@@ -159,7 +154,7 @@ async fn frames_whose_header_cannot_be_read_end_the_session() {
     ];
     for frame in cases {
         let (offender, other) = violate(true, frame.clone()).await;
-        assert_eq!(offender.code(), CloseCode::ProtocolViolation, "{frame:?}");
+        assert_eq!(offender.code(), CloseCode::PathBroken, "{frame:?}");
         assert_eq!(other.code(), CloseCode::Unreachable);
     }
 }

@@ -32,3 +32,13 @@ pub fn device_offer(device: &str) -> v1::DeviceOffer {
         highest_epoch: 0,
     }
 }
+
+/// A session of the development agent's on a device.
+pub fn live_session(device: &str, session: u128, epoch: u64) -> v1::LiveSession {
+    v1::LiveSession {
+        session_id: session.to_be_bytes().to_vec().into(),
+        device_id: device.to_owned(),
+        epoch,
+        agent: "spiffe://potemkin.dev/agent/dev".to_owned(),
+    }
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use potemkin_service::admin::AfterLoss;
 use potemkin_service::config::{LogFormat, parse_duration};
 use potemkin_service::selector::Selector;
 use potemkin_transport::Role;
@@ -105,6 +106,12 @@ pub(crate) enum Command {
     /// Show what a front agent has attached, with counters
     #[command(after_help = "Examples:\n  potemkin status --agent /run/potemkin/admin.sock")]
     Status(AgentArgs),
+    /// Have a front agent go on in the program that stands where it was started from. Its VMs keep their devices
+    #[command(after_help = "Examples:\n  \
+        sudo install potemkin-front /usr/bin/ && potemkin upgrade --agent /run/potemkin/admin.sock\n\n\
+        The new program is asked first whether it can take over with the agent's configuration; if not, or if anything else fails,\n\
+        nothing changes. The process id stays. SIGUSR2 does the same, and tells the agent's log.")]
+    Upgrade(AgentArgs),
     /// Act as a guest on a vfio-user socket: enumerate the function, drive it, measure it
     #[command(after_help = "Examples:\n  \
         potemkin probe /run/potemkin/edu0.sock --agent /run/potemkin/admin.sock\n  \
@@ -273,6 +280,10 @@ pub(crate) struct AttachArgs {
     /// Where the agent creates the vfio-user socket
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: PathBuf,
+    /// What comes after a lost session: `remove` asks the VMM to unplug the function; `reset` attaches the device again, and the guest finds it
+    /// failed until it resets it [default: as the agent is configured]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) after_loss: Option<AfterLoss>,
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
 }

@@ -214,7 +214,7 @@ fn refusal_of_the_agent_is_exit_code_1() {
 
 #[test]
 fn status_is_a_table_or_json() {
-    let reply = r#"{"ok":{"devices":[{"name":"edu0","device":"edu-0","socket":"/tmp/s","session":"00ff","epoch":2,"state":"live","transport":"quic","counters":{"config_reads":263,"config_writes":9,"bar_reads":4,"bar_writes":5,"frames_sent":6,"frames_received":7,"round_trips":4,"bytes_sent":8,"bytes_received":9}}]}}"#;
+    let reply = r#"{"ok":{"devices":[{"name":"edu0","device":"edu-0","socket":"/tmp/s","session":"00ff","epoch":2,"state":"live","broker":"b1:7640","transport":"quic","counters":{"config_reads":263,"config_writes":9,"bar_reads":4,"bar_writes":5,"frames_sent":6,"frames_received":7,"round_trips":4,"bytes_sent":8,"bytes_received":9}}]}}"#;
     let home = tempfile::tempdir().unwrap();
     let (one, two) = (home.path().join("1.sock"), home.path().join("2.sock"));
     let (first, second) = (agent(&one, reply), agent(&two, reply));
@@ -230,12 +230,28 @@ fn status_is_a_table_or_json() {
     assert_eq!(
         cells,
         [
-            "edu0", "edu-0", "live", "quic", "2", "263/9", "4/5", "6/7", "4", "/tmp/s"
+            "edu0", "edu-0", "live", "b1:7640", "quic", "2", "263/9", "4/5", "6/7", "4", "/tmp/s"
         ]
     );
     assert_eq!(document["devices"][0]["counters"]["round_trips"], 4);
     first.join().unwrap();
     second.join().unwrap();
+}
+
+#[test]
+fn device_whose_path_is_dialled_anew_is_interrupted() {
+    let reply = r#"{"ok":{"devices":[{"name":"edu0","device":"edu-0","socket":"/tmp/s","session":"00ff","epoch":2,"state":"interrupted","reason":"the path is lost","state_age_ms":1234,"broker":"b1:7640","transport":"quic","counters":{}}]}}"#;
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("1.sock");
+    let agent = agent(&path, reply);
+
+    let table = potemkin(home.path(), &["status", "--agent", path.to_str().unwrap()]);
+
+    assert_eq!(
+        stdout(&table).lines().last(),
+        Some("edu0 is interrupted for 1 s: the path is lost")
+    );
+    agent.join().unwrap();
 }
 
 #[test]

@@ -20,6 +20,7 @@ use tokio::sync::broadcast;
 
 use crate::control::{Broker, Control};
 use crate::host::Host;
+use crate::live::LiveSessions;
 use crate::meters::Meters;
 use crate::names::{BadLabels, BadName, check_labels, check_name};
 use crate::pool::Pool;
@@ -211,12 +212,15 @@ impl HostBuilder {
         );
         let reports = broadcast::Sender::new(REPORTS_MAX);
         let meters = Meters::new();
+        let live = Arc::<LiveSessions>::default();
         let desk = Arc::new(Desk {
+            live: Arc::clone(&live),
             pool: Arc::clone(&pool),
             accept,
             incarnation,
             reports: reports.clone(),
             meters: meters.clone(),
+            grace: settings.session.grace.into(),
             started: Instant::now(),
             refused: AtomicU64::new(0),
         });
@@ -225,6 +229,7 @@ impl HostBuilder {
             incarnation,
             state: Arc::new(Mutex::new(state)),
             reports,
+            live: Arc::clone(&live),
             meters,
             tls,
             bound: listener.local_addr(),

@@ -11,6 +11,8 @@ use crate::tally::Tally;
 pub(crate) struct Meters {
     sessions: Gauge,
     sessions_started: Counter,
+    paths_lost: Counter,
+    resumed: Counter,
     frames_received: Counter,
     frames_sent: Counter,
     bytes_received: Counter,
@@ -43,6 +45,8 @@ impl Meters {
         Self {
             sessions: gauge!("potemkin_host_sessions"),
             sessions_started: counter!("potemkin_host_sessions_started_total"),
+            paths_lost: counter!("potemkin_host_paths_lost_total"),
+            resumed: counter!("potemkin_host_sessions_resumed_total"),
             frames_received: counter!("potemkin_host_frames_received_total"),
             frames_sent: counter!("potemkin_host_frames_sent_total"),
             bytes_received: counter!("potemkin_host_bytes_received_total"),
@@ -73,6 +77,14 @@ impl Meters {
 
     pub(crate) fn session_ended(&self) {
         self.sessions.decrement(1);
+    }
+
+    pub(crate) fn path_lost(&self) {
+        self.paths_lost.increment(1);
+    }
+
+    pub(crate) fn resumed(&self) {
+        self.resumed.increment(1);
     }
 
     pub(crate) fn received(&self, bytes: usize) {

@@ -8,14 +8,30 @@ use potemkin_session::Violation;
 use potemkin_session::host::{Host, Opening};
 use potemkin_session::ids::{AttachNumber, Epoch, Incarnation, Path, SessionId};
 use potemkin_transport::{Identity, IdentityPattern, Role};
+use tokio::sync::mpsc;
 
-use crate::gate::AdmitError;
 use crate::pool::Pool;
-use crate::served::{Admission, NotAdmitted, Served};
+use crate::running::NewPath;
+use crate::served::{Admission, Dial, NotAdmitted, Seating, Served};
+use potemkin_session::gate::AdmitError;
 
-/// A session that was let in.
+/// A stream that was let in.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) enum Opened {
+    /// It begins a session.
+    First(Box<Begun>),
+    /// It is a newer path of one that lives.
+    Again {
+        /// For its session.
+        opening: Box<Opening>,
+        /// Takes the path.
+        session: mpsc::Sender<NewPath>,
+    },
+}
+
+/// A session that begins.
+#[derive(Debug)]
+pub(crate) struct Begun {
     pub(crate) core: Host,
     pub(crate) served: Arc<Served>,
     pub(crate) admission: Admission,
@@ -60,14 +76,18 @@ impl Refusal {
     }
 }
 
+/// What a host is, to whoever dials it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) accept: &'a IdentityPattern,
+    pub(crate) incarnation: Incarnation,
+    /// Now.
+    pub(crate) beat: u64,
+}
+
 /// Decides on a stream's first frame.
-pub(crate) fn decide(
-    pool: &Pool,
-    accept: &IdentityPattern,
-    incarnation: Incarnation,
-    peer: &Identity,
-    frame: Bytes,
-) -> Result<Opened, Refusal> {
+pub(crate) fn decide(door: Door<'_>, peer: &Identity, frame: Bytes) -> Result<Opened, Refusal> {
     let opening = Opening::decode(frame).map_err(|violation| {
         let code = match violation {
             Violation::Version { .. } => CloseCode::Version,
@@ -77,36 +97,50 @@ pub(crate) fn decide(
     })?;
     let path = opening.path;
     let refuse = |code, message: String| Refusal::of(path, code, message);
-    if peer.role() != Role::Broker || !accept.matches(peer) {
-        let message = format!("{peer} may not open sessions here: this host serves {accept}");
+    if peer.role() != Role::Broker || !door.accept.matches(peer) {
+        let message = format!(
+            "{peer} may not open sessions here: this host serves {}",
+            door.accept
+        );
         return Err(refuse(CloseCode::PermissionDenied, message));
     }
     let (device, agent) = read_grant(opening.open.grant.as_ref())
         .map_err(|problem| refuse(CloseCode::PermissionDenied, format!("{peer}: {problem}")))?;
-    if Incarnation::from_slice(&opening.open.host_incarnation) != Some(incarnation) {
+    if Incarnation::from_slice(&opening.open.host_incarnation) != Some(door.incarnation) {
         let message = "open.host_incarnation: not this run of the host: attach anew";
         return Err(refuse(CloseCode::UnknownSession, message.into()));
     }
-    let served = pool.get(device).ok_or_else(|| {
+    let served = door.pool.get(device).ok_or_else(|| {
         let message = format!("open.grant.device_id: this host has no device {device:?}");
         refuse(CloseCode::UnknownSession, message)
     })?;
     // Before the device hears of it: a session that cannot be served must not end the one that is.
-    let core = Host::accept(&opening, incarnation).map_err(|violation| {
-        refuse(
-            CloseCode::ProtocolViolation,
-            format!("{agent}: {violation}"),
-        )
-    })?;
-    let admission = served
-        .admit(path)
-        .map_err(|error| refuse(code_of(&error), format!("{device}: {error}")))?;
-    Ok(Opened {
-        core,
-        served: Arc::clone(served),
-        admission,
-        agent,
-    })
+    let core = Host::accept(&opening, door.incarnation, door.beat);
+    let dial = Dial {
+        path,
+        agent: &agent,
+        resumable: core.as_ref().is_ok_and(Host::is_resumable),
+        unfit: core.as_ref().err(),
+    };
+    let seating = served
+        .admit(dial)
+        .map_err(|error| refuse(code_of(&error), format!("{device}: {agent}: {error}")))?;
+    match (seating, core) {
+        (Seating::Again(session), _) => Ok(Opened::Again {
+            opening: Box::new(opening),
+            session,
+        }),
+        (Seating::First(admission), Ok(core)) => Ok(Opened::First(Box::new(Begun {
+            core,
+            served: Arc::clone(served),
+            admission,
+            agent,
+        }))),
+        (Seating::First(_), Err(violation)) => {
+            let message = violation.to_string();
+            Err(refuse(CloseCode::ProtocolViolation, message))
+        }
+    }
 }
 
 fn read_grant(grant: Option<&Grant>) -> Result<(&str, Identity), String> {
@@ -123,9 +157,11 @@ fn read_grant(grant: Option<&Grant>) -> Result<(&str, Identity), String> {
 
 fn code_of(error: &NotAdmitted) -> CloseCode {
     match error {
-        NotAdmitted::Gate(AdmitError::OldEpoch { .. }) | NotAdmitted::OldAttach { .. } => {
+        NotAdmitted::Gate(AdmitError::OldEpoch { .. } | AdmitError::OldAttach { .. }) => {
             CloseCode::Superseded
         }
+        NotAdmitted::Unfit(_) => CloseCode::ProtocolViolation,
+        NotAdmitted::OtherAgent => CloseCode::PermissionDenied,
         NotAdmitted::Gate(_) => CloseCode::UnknownSession,
         NotAdmitted::Failed => CloseCode::Unreachable,
     }

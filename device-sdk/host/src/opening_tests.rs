@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use potemkin_devices::Scratch;
 use potemkin_proto::v1::{FrameHeader, SessionOpen};
-use potemkin_session::frame::{Body, Frame};
+use potemkin_session::frame::{Body, Frame, encode};
 
 use super::*;
-use crate::gate::FenceOrder;
+use potemkin_session::gate::FenceOrder;
 
 const SESSION: SessionId = SessionId::from_bytes([0xaa; 16]);
 const INCARNATION: Incarnation = Incarnation::from_bytes([7; 16]);
@@ -59,14 +59,26 @@ fn open() -> SessionOpen {
 }
 
 fn frame(header: FrameHeader, open: SessionOpen) -> Bytes {
-    let body = Body::Open(open);
-    Frame { header, body }.encode()
+    encode(header, Body::Open(open))
 }
 
 fn decide_on(pool: &Pool, peer: &str, frame: Bytes) -> Result<Opened, Refusal> {
     let peer: Identity = peer.parse().unwrap();
     let accept = IdentityPattern::any_of_role("potemkin.dev", Role::Broker).unwrap();
-    decide(pool, &accept, INCARNATION, &peer, frame)
+    let door = Door {
+        pool,
+        accept: &accept,
+        incarnation: INCARNATION,
+        beat: 1,
+    };
+    decide(door, &peer, frame)
+}
+
+fn begun(decision: Result<Opened, Refusal>) -> Begun {
+    match decision.unwrap() {
+        Opened::First(begun) => *begun,
+        again => panic!("{again:?}"),
+    }
 }
 
 fn refusal(peer: &str, frame: Bytes) -> Refusal {
@@ -77,7 +89,7 @@ fn refusal(peer: &str, frame: Bytes) -> Refusal {
 fn fenced_session_from_a_broker_is_let_in() {
     let pool = pool();
 
-    let opened = decide_on(&pool, BROKER, frame(header(), open())).unwrap();
+    let opened = begun(decide_on(&pool, BROKER, frame(header(), open())));
 
     assert_eq!(opened.served.id, "scratch-0");
     assert_eq!(opened.agent.as_str(), "spiffe://potemkin.dev/agent/dev");
@@ -125,16 +137,12 @@ fn unsound_openings_are_refused_by_code_and_field() {
             "frame",
         ),
         (
-            Frame {
-                header: header(),
-                body: Body::Empty,
-            }
-            .encode(),
+            encode(header(), Body::Empty),
             CloseCode::ProtocolViolation,
             "before open",
         ),
         (
-            with_open(&|open| (open.version_min, open.version_max) = (2, 9)),
+            with_open(&|open| (open.version_min, open.version_max) = (3, 9)),
             CloseCode::Version,
             "open.version",
         ),
@@ -197,9 +205,9 @@ fn unsound_openings_are_refused_by_code_and_field() {
 }
 
 #[test]
-fn unsound_opening_of_the_live_session_does_not_end_it() {
+fn unsound_opening_of_a_live_session_of_version_one_does_not_end_it() {
     let pool = pool();
-    let mut live = decide_on(&pool, BROKER, frame(header(), open())).unwrap();
+    let mut live = begun(decide_on(&pool, BROKER, frame(header(), open())));
     let again = FrameHeader {
         attach_number: 2,
         ..header()
@@ -212,6 +220,63 @@ fn unsound_opening_of_the_live_session_does_not_end_it() {
     decide_on(&pool, BROKER, frame(again, resuming)).unwrap_err();
 
     assert!(live.admission.end.try_recv().is_err());
+}
+
+#[test]
+fn newer_path_of_a_live_session_is_for_its_task() {
+    let pool = pool();
+    let resumable = SessionOpen {
+        version_max: 2,
+        ..open()
+    };
+    let mut live = begun(decide_on(&pool, BROKER, frame(header(), resumable.clone())));
+    let again = FrameHeader {
+        attach_number: 2,
+        ..header()
+    };
+    let resuming = SessionOpen {
+        next_reverse: 7,
+        ..resumable
+    };
+
+    let opened = decide_on(&pool, BROKER, frame(again, resuming)).unwrap();
+
+    let Opened::Again { opening, .. } = opened else {
+        panic!("{opened:?}");
+    };
+    assert_eq!(opening.path.attach_number, AttachNumber(2));
+    assert_eq!(opening.open.next_reverse, 7);
+    assert!(live.admission.end.try_recv().is_err());
+}
+
+#[test]
+fn newer_path_of_another_agent_is_refused() {
+    let pool = pool();
+    let resumable = SessionOpen {
+        version_max: 2,
+        ..open()
+    };
+    begun(decide_on(&pool, BROKER, frame(header(), resumable.clone())));
+    let again = FrameHeader {
+        attach_number: 2,
+        ..header()
+    };
+    let others = SessionOpen {
+        grant: Some(Grant {
+            device_id: "scratch-0".into(),
+            agent: "spiffe://potemkin.dev/agent/other".into(),
+        }),
+        ..resumable
+    };
+
+    let refusal = decide_on(&pool, BROKER, frame(again, others)).unwrap_err();
+
+    assert_eq!(refusal.code, CloseCode::PermissionDenied);
+    assert!(
+        refusal.message.contains("another agent"),
+        "{}",
+        refusal.message
+    );
 }
 
 #[test]

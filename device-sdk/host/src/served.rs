@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use potemkin_proto::v1::CloseCode;
 use potemkin_sdk::hosting::{Generations, HostEnd, Notifications, Outbox, Wake};
 use potemkin_sdk::{Descriptor, Device, DeviceHandle, ResetKind};
-use potemkin_session::ids::{AttachNumber, Epoch, Path, SessionId};
-use tokio::sync::{Notify, oneshot};
+use potemkin_session::Violation;
+use potemkin_session::ids::{Epoch, Path, SessionId};
+use potemkin_transport::Identity;
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::gate::{AdmitError, Change, FenceError, FenceOrder, Gate};
 use crate::guarded::Guarded;
+use crate::running::NewPath;
+use potemkin_session::gate::{AdmitError, Change, FenceError, FenceOrder, Gate};
 
 /// A device and its state. Shared by the session that uses it, the control streams and the task that delivers notifications.
 ///
@@ -42,9 +45,16 @@ struct State {
 #[derive(Debug)]
 struct Live {
     serial: u64,
-    path: Path,
+    session: SessionId,
+    /// Whose it is.
+    agent: Identity,
+    /// Takes its next paths, if it can live on another.
+    paths: Option<mpsc::Sender<NewPath>>,
     end: oneshot::Sender<End>,
 }
+
+/// Paths that may wait for their session's task. Each newer one takes the place of the older, and a broker lets one agent dial so fast.
+const PATHS_MAX: usize = 4;
 
 /// Why a session is told to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +69,28 @@ pub(crate) struct Admission {
     pub(crate) serial: u64,
     /// Becomes ready when the session must leave.
     pub(crate) end: oneshot::Receiver<End>,
+    /// Newer paths of the session.
+    pub(crate) paths: mpsc::Receiver<NewPath>,
+}
+
+/// Who dials.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dial<'a> {
+    pub(crate) path: Path,
+    pub(crate) agent: &'a Identity,
+    /// A session that begins with this dial can live on without a path.
+    pub(crate) resumable: bool,
+    /// Why no session can begin with this dial.
+    pub(crate) unfit: Option<&'a Violation>,
+}
+
+/// What a dial may do.
+#[derive(Debug)]
+pub(crate) enum Seating {
+    /// It begins the session.
+    First(Admission),
+    /// The session lives: it goes on with this path.
+    Again(mpsc::Sender<NewPath>),
 }
 
 /// Why a session is not admitted.
@@ -66,11 +98,10 @@ pub(crate) struct Admission {
 pub(crate) enum NotAdmitted {
     #[error(transparent)]
     Gate(#[from] AdmitError),
-    #[error("header.attach_number: {} is not newer than {}, which this host has", .asked.0, .live.0)]
-    OldAttach {
-        asked: AttachNumber,
-        live: AttachNumber,
-    },
+    #[error("open: {0}")]
+    Unfit(Violation),
+    #[error("open.grant.agent: the session is another agent's")]
+    OtherAgent,
     #[error("the device has failed")]
     Failed,
 }
@@ -144,30 +175,29 @@ impl Served {
         Ok(())
     }
 
-    /// Lets a session use the device. A newer dial of the session that uses it takes its place.
-    pub(crate) fn admit(&self, path: Path) -> Result<Admission, NotAdmitted> {
+    /// Lets a session use the device, or go on using it with a newer path.
+    pub(crate) fn admit(&self, dial: Dial<'_>) -> Result<Seating, NotAdmitted> {
         let mut state = self.state();
-        state.gate.admit(path)?;
+        // First, or another agent's dial would count as the newest.
+        let others = |live: &Live| live.session == dial.path.session && live.agent != *dial.agent;
+        if state.live.as_ref().is_some_and(others) {
+            return Err(NotAdmitted::OtherAgent);
+        }
+        state.gate.admit(dial.path)?;
         if state.device.failed().is_some() {
             return Err(NotAdmitted::Failed);
         }
         if let Some(live) = &state.live {
-            let (asked, live) = (path.attach_number, live.path.attach_number);
-            if asked <= live {
-                return Err(NotAdmitted::OldAttach { asked, live });
+            // The gate knows one session.
+            if let Some(paths) = &live.paths {
+                return Ok(Seating::Again(paths.clone()));
             }
-            state.evict(End {
-                code: CloseCode::Superseded,
-                message: format!("host: attach number {} took over", asked.0),
-            });
-            state.reset();
         }
-        let (end, ended) = oneshot::channel();
-        state.last_serial += 1;
-        let serial = state.last_serial;
-        state.live = Some(Live { serial, path, end });
-        state.outbox.open(Generations::default());
-        Ok(Admission { serial, end: ended })
+        if let Some(violation) = dial.unfit {
+            return Err(NotAdmitted::Unfit(violation.clone()));
+        }
+        state.take_from_older(dial.path);
+        Ok(Seating::First(state.begin(dial)))
     }
 
     /// Calls the device for the session that was admitted with this serial.
@@ -200,14 +230,14 @@ impl Served {
             state.reset();
         }
         let live = state.live.as_ref();
-        live.is_none_or(|live| live.path.session != session)
+        live.is_none_or(|live| live.session != session)
     }
 
     /// Tells the session that uses the device to leave, if there is one.
     pub(crate) fn dismiss(&self, end: End) {
         let mut state = self.state();
         if let Some(live) = &state.live {
-            let session = live.path.session;
+            let session = live.session;
             state.gate.ended(session);
             state.evict(end);
             state.reset();
@@ -242,6 +272,38 @@ impl Served {
 }
 
 impl State {
+    /// A session that cannot live on another path ends with a newer dial of it.
+    fn take_from_older(&mut self, path: Path) {
+        if self.live.is_some() {
+            let number = path.attach_number.0;
+            self.evict(End {
+                code: CloseCode::Superseded,
+                message: format!("host: attach number {number} took over"),
+            });
+            self.reset();
+        }
+    }
+
+    fn begin(&mut self, dial: Dial<'_>) -> Admission {
+        let (end, ended) = oneshot::channel();
+        let (sender, paths) = mpsc::channel(PATHS_MAX);
+        self.last_serial += 1;
+        let serial = self.last_serial;
+        self.live = Some(Live {
+            serial,
+            session: dial.path.session,
+            agent: dial.agent.clone(),
+            paths: dial.resumable.then_some(sender),
+            end,
+        });
+        self.outbox.open(Generations::default());
+        Admission {
+            serial,
+            end: ended,
+            paths,
+        }
+    }
+
     fn is_live(&self, serial: u64) -> bool {
         self.live.as_ref().is_some_and(|live| live.serial == serial)
     }

@@ -5,6 +5,8 @@ use potemkin_sdk::testing::bar0;
 use potemkin_sdk::{AccessError, BusError, BusMaster, Register, Width};
 use potemkin_session::access::{Access, Extent, Location, Operation, Payload, Posting};
 
+use potemkin_session::ids::AttachNumber;
+
 use super::*;
 use crate::guarded::Outcome;
 
@@ -42,6 +44,21 @@ fn path(epoch: u64, session: SessionId, attach: u32) -> Path {
     }
 }
 
+/// A dial of a session that ends with its path.
+fn admit(served: &Served, path: Path) -> Result<Admission, NotAdmitted> {
+    let agent = "spiffe://potemkin.dev/agent/dev".parse().unwrap();
+    let dial = Dial {
+        path,
+        agent: &agent,
+        resumable: false,
+        unfit: None,
+    };
+    match served.admit(dial)? {
+        Seating::First(admission) => Ok(admission),
+        again @ Seating::Again(_) => panic!("{again:?}"),
+    }
+}
+
 fn access(offset: u64, operation: Operation) -> Access {
     let at = bar0(offset, Width::B4);
     Access {
@@ -75,7 +92,7 @@ fn read(served: &Served, serial: u64, offset: u64) -> u32 {
 fn fence_ends_the_older_session_and_resets_the_device() {
     let served = scratch();
     fence(&served, 1, A);
-    let mut first = served.admit(path(1, A, 1)).unwrap();
+    let mut first = admit(&served, path(1, A, 1)).unwrap();
     write(&served, first.serial, 8, 5).unwrap();
 
     fence(&served, 2, B);
@@ -83,7 +100,7 @@ fn fence_ends_the_older_session_and_resets_the_device() {
     assert_eq!(first.end.try_recv().unwrap().code, CloseCode::Superseded);
     assert_eq!(write(&served, first.serial, 8, 6), Err(Left));
     assert!(served.leave(first.serial, A));
-    let second = served.admit(path(2, B, 1)).unwrap();
+    let second = admit(&served, path(2, B, 1)).unwrap();
     assert_eq!(read(&served, second.serial, 8), 0);
 }
 
@@ -91,7 +108,7 @@ fn fence_ends_the_older_session_and_resets_the_device() {
 fn repeated_fence_leaves_the_session_and_its_device_alone() {
     let served = scratch();
     fence(&served, 1, A);
-    let mut admission = served.admit(path(1, A, 1)).unwrap();
+    let mut admission = admit(&served, path(1, A, 1)).unwrap();
     write(&served, admission.serial, 8, 5).unwrap();
 
     fence(&served, 1, A);
@@ -104,13 +121,14 @@ fn repeated_fence_leaves_the_session_and_its_device_alone() {
 fn newer_attach_number_takes_over_and_older_ones_are_refused() {
     let served = scratch();
     fence(&served, 1, A);
-    let mut first = served.admit(path(1, A, 2)).unwrap();
+    let mut first = admit(&served, path(1, A, 2)).unwrap();
 
     for attach in [1, 2] {
-        let refused = served.admit(path(1, A, attach)).unwrap_err();
-        assert!(matches!(refused, NotAdmitted::OldAttach { .. }));
+        let refused = admit(&served, path(1, A, attach)).unwrap_err();
+        let old = matches!(refused, NotAdmitted::Gate(AdmitError::OldAttach { .. }));
+        assert!(old, "{refused}");
     }
-    let second = served.admit(path(1, A, 3)).unwrap();
+    let second = admit(&served, path(1, A, 3)).unwrap();
 
     assert_eq!(first.end.try_recv().unwrap().code, CloseCode::Superseded);
     assert!(!served.leave(first.serial, A));
@@ -121,12 +139,12 @@ fn newer_attach_number_takes_over_and_older_ones_are_refused() {
 fn session_that_left_is_not_admitted_again() {
     let served = scratch();
     fence(&served, 1, A);
-    let admission = served.admit(path(1, A, 1)).unwrap();
+    let admission = admit(&served, path(1, A, 1)).unwrap();
 
     assert!(served.leave(admission.serial, A));
 
     assert_eq!(
-        served.admit(path(1, A, 2)).unwrap_err(),
+        admit(&served, path(1, A, 2)).unwrap_err(),
         NotAdmitted::Gate(AdmitError::Ended)
     );
 }
@@ -135,7 +153,7 @@ fn session_that_left_is_not_admitted_again() {
 fn dismissed_session_is_told_why() {
     let served = scratch();
     fence(&served, 1, A);
-    let mut admission = served.admit(path(1, A, 1)).unwrap();
+    let mut admission = admit(&served, path(1, A, 1)).unwrap();
     let end = End {
         code: CloseCode::Normal,
         message: "stopping".into(),
@@ -150,7 +168,7 @@ fn dismissed_session_is_told_why() {
 async fn notification_reaches_the_device() {
     let served = Arc::new(served(Edu::new().unwrap()));
     fence(&served, 1, A);
-    let admission = served.admit(path(1, A, 1)).unwrap();
+    let admission = admit(&served, path(1, A, 1)).unwrap();
     let delivering = Arc::clone(&served);
     let task = tokio::spawn(async move { delivering.deliver_notifications().await });
 
@@ -198,7 +216,7 @@ fn every_end_of_a_session_revokes_what_its_device_was_given() {
     let ends: [Ends; 4] = [
         |served, _| fence(served, 2, B),
         |served, serial| assert!(served.leave(serial, A)),
-        |served, _| drop(served.admit(path(1, A, 2)).unwrap()),
+        |served, _| drop(admit(served, path(1, A, 2)).unwrap()),
         |served, _| {
             served.dismiss(End {
                 code: CloseCode::Normal,
@@ -213,7 +231,7 @@ fn every_end_of_a_session_revokes_what_its_device_was_given() {
         let write = |bus: &BusMaster| bus.write(0x1000, vec![1]);
         assert_eq!(write(&handle.bus_master()), Err(BusError::Revoked));
         fence(&served, 1, A);
-        let admission = served.admit(path(1, A, 1)).unwrap();
+        let admission = admit(&served, path(1, A, 1)).unwrap();
         let bus = handle.bus_master();
         write(&bus).unwrap();
 
@@ -222,7 +240,7 @@ fn every_end_of_a_session_revokes_what_its_device_was_given() {
         assert_eq!(write(&bus), Err(BusError::Revoked));
         // Whoever comes next finds nothing, and the device may act for them.
         fence(&served, 3, B);
-        let next = served.admit(path(3, B, 1)).unwrap();
+        let next = admit(&served, path(3, B, 1)).unwrap();
         assert_eq!(write(&bus), Err(BusError::Revoked));
         assert_eq!(waiting(&served, next.serial), Ok(0));
         write(&handle.bus_master()).unwrap();

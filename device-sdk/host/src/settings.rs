@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use potemkin_devices::{OptionValue, Options, catalog};
 use potemkin_sdk::Device;
 use potemkin_service::NoArgs;
-use potemkin_service::config::{BadValue, ConfigPath, LogSection, TlsSection};
+use potemkin_service::config::{BadValue, ConfigPath, HumanDuration, LogSection, TlsSection};
 use potemkin_transport::{IdentityPattern, Role, TlsMaterial};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,10 @@ use crate::names::{check_labels, check_name};
 
 /// Most brokers that a host registers with.
 const BROKERS_MAX: usize = 16;
+/// How long a session is kept without a path, by default: longer than an agent's connection takes to be given up for its silence.
+const GRACE: Duration = Duration::from_secs(10);
+/// The most of it: a device that nobody can reach is nobody's.
+const GRACE_MAX: Duration = Duration::from_secs(600);
 /// Most devices that a host may offer (see `HostHello.devices`).
 pub(crate) const DEVICES_MAX: usize = 1_024;
 
@@ -43,12 +48,31 @@ pub struct HostSettings {
     /// Logs.
     #[serde(default)]
     pub log: LogSection,
+    /// Limits of sessions.
+    #[serde(default)]
+    pub session: SessionSection,
     /// Brokers to register with, all of them.
     #[serde(default)]
     pub brokers: Vec<BrokerSection>,
     /// Devices of the catalog to serve.
     #[serde(default)]
     pub devices: Vec<DeviceSection>,
+}
+
+/// `[session]`: limits of sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionSection {
+    /// How long a session, and the state of its device, is kept without a path to its agent. `0s`: it ends with its path.
+    pub grace: HumanDuration,
+}
+
+impl Default for SessionSection {
+    fn default() -> Self {
+        Self {
+            grace: HumanDuration::from(GRACE),
+        }
+    }
 }
 
 /// `[[brokers]]`: a broker to register with.
@@ -110,6 +134,10 @@ impl HostSettings {
                 "advertise",
                 "brokers cannot dial an unspecified address",
             ));
+        }
+        if Duration::from(self.session.grace) > GRACE_MAX {
+            let problem = format!("longer than {} s", GRACE_MAX.as_secs());
+            return Err(BadValue::new("session.grace", problem));
         }
         self.check_brokers()?;
         self.check_devices()

@@ -32,7 +32,7 @@ fn session() -> (Front, Host) {
     let mut front = Front::new(config, Instant::now());
     let open = front.poll_transmit(Instant::now()).unwrap();
     let opening = Opening::decode(open).unwrap();
-    let mut host = Host::accept(&opening, INCARNATION).unwrap();
+    let mut host = Host::accept(&opening, INCARNATION, 1).unwrap();
     front.handle_frame(host.poll_transmit().unwrap()).unwrap();
     (front, host)
 }

@@ -100,5 +100,6 @@ pub use device::{AccessError, BlockMode, Device, Register, ResetKind};
 pub use handle::DeviceHandle;
 pub use potemkin_pci::{
     AddressKind, Bar, BarIndex, BuildError, Capability, Class, Descriptor, DescriptorBuilder,
-    Interrupts, PlatformBuilder, PlatformRange, RegisterRange, Space, Width, WritePolicy,
+    FailedRegister, Interrupts, PlatformBuilder, PlatformRange, RegisterRange, ResetWrite, Space,
+    Width, WritePolicy,
 };

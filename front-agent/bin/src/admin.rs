@@ -1,10 +1,10 @@
 //! The admin socket: one JSON object a line, one reply a line.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use potemkin_service::{
     Shutdown,
-    admin::{Detached, REQUEST_BYTES_MAX, Reply, Request},
+    admin::{Detached, REQUEST_BYTES_MAX, Reply, Request, Upgraded},
 };
 use serde::Serialize;
 use tokio::{
@@ -29,7 +29,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 const VALID_REQUESTS: &str = concat!(
     r#"valid are, as one line of JSON each: {"attach":{"name":NAME,"device":ID,"socket":PATH}}, "#,
     r#"{"attach":{"name":NAME,"selector":"class=CLASS,LABEL=VALUE","socket":PATH}}, "#,
-    r#"{"detach":{"name":NAME}}, {"status":{}}"#
+    r#"{"detach":{"name":NAME}}, {"status":{}}, {"upgrade":{}}"#
 );
 
 /// Serves operators until the shutdown, each in a task of its own.
@@ -75,6 +75,27 @@ fn send_away(stream: &UnixStream) {
     let _ = stream.try_write(&encode(&Reply::<()>::Error(error)));
 }
 
+/// Serves the operator who had another program hand the agent over to this one: the answer, and what is asked behind it.
+pub(crate) async fn go_on(
+    stream: UnixStream,
+    agent: Arc<Agent>,
+    upgraded: Upgraded,
+    shutdown: Shutdown,
+) {
+    let conversation = async {
+        let line = encode(&Reply::Ok(upgraded));
+        let mut stream = stream;
+        timeout(REPLY_TIMEOUT, stream.write_all(&line)).await??;
+        converse(stream, &agent).await
+    };
+    tokio::select! {
+        result = conversation => if let Err(error) = result {
+            tracing::debug!(%error, "admin client");
+        },
+        () = shutdown.cancelled() => {}
+    }
+}
+
 async fn converse(stream: UnixStream, agent: &Agent) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -93,7 +114,8 @@ async fn converse(stream: UnixStream, agent: &Agent) -> io::Result<()> {
             let error = format!("request: no newline within {REQUEST_BYTES_MAX} bytes");
             return say(&mut writer, &encode(&Reply::<()>::Error(error))).await;
         }
-        say(&mut writer, &answer(agent, &line).await).await?;
+        let answered = answer(agent, &line, &writer).await;
+        say(&mut writer, &answered).await?;
     }
 }
 
@@ -101,18 +123,31 @@ async fn say(writer: &mut OwnedWriteHalf, line: &[u8]) -> io::Result<()> {
     timeout(REPLY_TIMEOUT, writer.write_all(line)).await?
 }
 
-async fn answer(agent: &Agent, line: &[u8]) -> Vec<u8> {
+async fn answer(agent: &Agent, line: &[u8], operator: &OwnedWriteHalf) -> Vec<u8> {
     match serde_json::from_slice(line) {
         Ok(Request::Attach(request)) => encode(&reply(agent.attach(request).await)),
         Ok(Request::Detach(request)) => {
             let result = agent.detach(&request.name).await;
             encode(&reply(result.map(|()| Detached {})))
         }
+        Ok(Request::Upgrade(_)) => {
+            let Err(reason) = upgrade(agent, operator).await;
+            encode(&Reply::<()>::Error(reason))
+        }
         Ok(Request::Status(_)) => encode(&Reply::Ok(agent.status())),
         Err(error) => encode(&Reply::<()>::Error(format!(
             "request: {error}; {VALID_REQUESTS}"
         ))),
     }
+}
+
+/// Returns only when that fails: else the other program answers.
+async fn upgrade(agent: &Agent, operator: &OwnedWriteHalf) -> Result<Infallible, String> {
+    let operator = operator.as_ref().as_fd().try_clone_to_owned();
+    let operator = operator.map_err(|error| format!("no descriptor is left: {error}"))?;
+    let Err(reason) = agent.upgrade(Some(operator)).await;
+    tracing::warn!(reason, "not upgraded; all devices go on");
+    Err(reason)
 }
 
 fn reply<T>(result: Result<T, String>) -> Reply<T> {

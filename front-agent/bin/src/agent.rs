@@ -9,11 +9,10 @@ use std::{
 
 use potemkin_front_core::RemoteOptions;
 use potemkin_service::{
-    admin::{AttachRequest, Attached, Counters, DeviceState, DeviceStatus, Status},
+    admin::{AttachRequest, Attached, Counters, DeviceStatus, Status},
     config, runtime,
 };
-use potemkin_session::front::FrontState;
-use potemkin_vfio_server::Options;
+use potemkin_vfio_server::{Listener, Options};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,6 +20,8 @@ use crate::{
     checks::{self, MAX_DEVICES},
     millis,
     served::{Begin, Order, Served},
+    settings,
+    upgrade::Activity,
     waiting::Waiting,
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct Agent {
     pub(crate) stopping: CancellationToken,
     /// The devices' threads.
     threads: TaskTracker,
+    pub(crate) admin: Listener,
+    pub(crate) activity: Activity,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,7 @@ pub(crate) enum Slot {
     /// Its attach is under way.
     Starting,
     /// Its attach failed and is tried again.
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
     Serving(Box<Served>),
 }
 
@@ -57,6 +60,7 @@ impl Agent {
         remote: RemoteOptions,
         socket_options: Options,
         stopping: CancellationToken,
+        admin: Listener,
     ) -> Self {
         Self {
             remote,
@@ -64,11 +68,14 @@ impl Agent {
             devices: Mutex::new(BTreeMap::new()),
             stopping,
             threads: TaskTracker::new(),
+            admin,
+            activity: Activity::default(),
         }
     }
 
     /// Attaches a device, in one try; the error is for people.
     pub(crate) async fn attach(&self, request: AttachRequest) -> Result<Attached, String> {
+        let _operation = self.activity.operate()?;
         let order = self.order(request)?;
         let name = order.name.clone();
         self.reserve(&name)?;
@@ -87,6 +94,7 @@ impl Agent {
 
     /// Detaches a device; the error is for people.
     pub(crate) async fn detach(&self, name: &str) -> Result<(), String> {
+        let _operation = self.activity.operate()?;
         match self.take(name)? {
             Slot::Serving(served) => {
                 if timeout(STOP_TIMEOUT, served.stop()).await.is_err() {
@@ -197,7 +205,12 @@ impl Agent {
             target,
             socket: check_socket(request.socket)?,
             socket_options: self.socket_options.clone(),
-            remote: self.remote.clone(),
+            remote: RemoteOptions {
+                after_loss: request
+                    .after_loss
+                    .map_or(self.remote.after_loss, settings::after_loss),
+                ..self.remote.clone()
+            },
         })
     }
 }
@@ -218,22 +231,21 @@ fn status(served: &Served) -> DeviceStatus {
     let device = served.device.counters();
     let session = served.device.session().counters();
     let dma = served.device.dma_counters();
-    let lost = served.device.session().lost();
+    let link = served.device.session().link();
+    let (state, lost) = served.state();
+    let route = link.route.as_ref();
     DeviceStatus {
         name: attached.name,
         device: attached.device,
         socket: attached.socket,
         session: attached.session,
         epoch: attached.epoch,
-        state: match served.state() {
-            FrontState::Opening => DeviceState::Connecting,
-            FrontState::Live => DeviceState::Live,
-            FrontState::Contained | FrontState::Closed => DeviceState::Lost,
-        },
+        state,
         state_age_ms: lost.as_ref().map(|lost| millis(lost.since.elapsed())),
         reason: lost.map(|lost| lost.reason),
         next_try_ms: None,
-        transport: served.order.remote.transport.to_string(),
+        broker: route.map_or_else(String::new, |route| route.broker.clone()),
+        transport: route.map_or_else(String::new, |route| route.transport.to_string()),
         counters: Counters {
             config_reads: device.config_reads,
             config_writes: device.config_writes,
@@ -248,6 +260,8 @@ fn status(served: &Served) -> DeviceStatus {
             dma_bytes_read: dma.bytes_read,
             dma_refused: dma.refused,
             interrupts: dma.interrupts,
+            resumes: link.resumes,
+            dials: link.dials,
         },
     }
 }

@@ -4,11 +4,13 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     rc::Rc,
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use potemkin_front_core::{Bus, MessageDma, Session};
+use potemkin_front_core::{Bus, FrontDevice, MessageDma, SavedTransfer, Session};
 use potemkin_vfio_server::ClientControl;
+use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, task::spawn_local};
 
 /// The client, as the device's session sees it. Stays on the device's thread.
@@ -36,6 +38,28 @@ struct Inner {
     bell: Notify,
     /// The device is gone for good.
     lost: Cell<bool>,
+    /// Nothing that is deferred is begun.
+    held: Cell<bool>,
+    /// Rings when nothing is being carried out while that is so.
+    quiet: Notify,
+}
+
+/// What the device has done and the client has not got, for another process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct SavedBus {
+    level: bool,
+    lost: bool,
+    /// The end of an INTx interrupt is being looked into.
+    ending: bool,
+    deferred: Vec<SavedDeferred>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SavedDeferred {
+    Dma(SavedTransfer),
+    Interrupt(Interrupt),
 }
 
 /// What waits for DMA by message. DMA is bounded by the session's credits; an interrupt is here once at most.
@@ -45,7 +69,8 @@ enum Deferred {
     Interrupt(Interrupt),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Interrupt {
     Msi(u16),
     Msix(u16),
@@ -138,9 +163,58 @@ impl VfioBus {
         });
     }
 
+    /// Waits until nothing that is deferred is being carried out, and begins nothing more until [`Self::release`].
+    pub(crate) async fn hold(&self) {
+        self.inner.held.set(true);
+        while self.inner.busy.get() {
+            self.inner.quiet.notified().await;
+        }
+    }
+
+    pub(crate) fn release(&self) {
+        self.inner.held.set(false);
+        self.inner.bell.notify_one();
+    }
+
+    /// While it is held.
+    pub(crate) fn save(&self) -> SavedBus {
+        let deferred = self.inner.deferred.borrow();
+        let save = |deferred: &Deferred| match deferred {
+            Deferred::Dma(dma) => dma.save().map(SavedDeferred::Dma),
+            Deferred::Interrupt(interrupt) => Some(SavedDeferred::Interrupt(*interrupt)),
+        };
+        SavedBus {
+            level: self.inner.level.get(),
+            lost: self.inner.lost.get(),
+            ending: self.inner.ending.get(),
+            deferred: deferred.iter().filter_map(save).collect(),
+        }
+    }
+
+    /// As it was saved, before a client is here. Something must run [`Self::run`] for it.
+    pub(crate) fn restore(&self, saved: SavedBus, device: &Arc<FrontDevice>) {
+        self.inner.level.set(saved.level);
+        self.inner.lost.set(saved.lost);
+        let restore = |saved| match saved {
+            SavedDeferred::Dma(transfer) => device.restore_transfer(transfer).map(Deferred::Dma),
+            SavedDeferred::Interrupt(interrupt) => Some(Deferred::Interrupt(interrupt)),
+        };
+        let deferred = saved.deferred.into_iter().filter_map(restore);
+        self.inner.deferred.borrow_mut().extend(deferred);
+        if saved.ending {
+            self.end_of_intx(&device.session());
+        }
+    }
+
     /// Carries out what is deferred, for ever.
     pub(crate) async fn run(self) {
         loop {
+            if self.inner.held.get() {
+                self.inner.busy.set(false);
+                self.inner.quiet.notify_waiters();
+                self.inner.bell.notified().await;
+                continue;
+            }
             let next = self.inner.deferred.borrow_mut().pop_front();
             self.inner.busy.set(next.is_some());
             match next {
@@ -221,6 +295,10 @@ impl Bus for VfioBus {
 
     fn msix(&self, vector: u16) {
         self.interrupt(Interrupt::Msix(vector));
+    }
+
+    fn forget_interrupts(&self) {
+        Self::forget_interrupts(self);
     }
 
     fn dma_by_message(&self, dma: MessageDma) {

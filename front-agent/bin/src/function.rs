@@ -158,7 +158,7 @@ impl Function for VfioFunction {
     }
 
     fn intx_unmasked(&self, _: &ClientControl) {
-        self.bus.end_of_intx(self.device.session());
+        self.bus.end_of_intx(&self.device.session());
     }
 
     fn connected(&self, control: ClientControl) {

@@ -33,6 +33,22 @@ fn publish_device(device: &DeviceStatus) {
     let name = device.name.clone();
     let live = device.state == DeviceState::Live;
     gauge!("potemkin_front_session_live", "name" => name.clone()).set(f64::from(u8::from(live)));
+    let interrupted = device.state == DeviceState::Interrupted;
+    gauge!("potemkin_front_session_interrupted", "name" => name.clone())
+        .set(f64::from(u8::from(interrupted)));
+    for (what, state) in [
+        (
+            "potemkin_front_session_reattaching",
+            DeviceState::Reattaching,
+        ),
+        (
+            "potemkin_front_function_awaiting_reset",
+            DeviceState::AwaitingReset,
+        ),
+    ] {
+        let is = device.state == state;
+        gauge!(what, "name" => name.clone()).set(f64::from(u8::from(is)));
+    }
     let counters = &device.counters;
     for (what, value) in [
         ("config_read", counters.config_reads),
@@ -67,6 +83,8 @@ fn publish_device(device: &DeviceStatus) {
         .absolute(counters.dma_refused);
     counter!("potemkin_front_interrupts_total", "name" => name.clone())
         .absolute(counters.interrupts);
+    counter!("potemkin_front_resumes_total", "name" => name.clone()).absolute(counters.resumes);
+    counter!("potemkin_front_dials_total", "name" => name.clone()).absolute(counters.dials);
     counter!("potemkin_front_round_trips_total", "name" => name).absolute(counters.round_trips);
 }
 
@@ -79,6 +97,26 @@ fn describe() {
     describe_gauge!(
         "potemkin_front_session_live",
         "1 while the device's session is live, 0 while it is not"
+    );
+    describe_gauge!(
+        "potemkin_front_session_interrupted",
+        "1 while another path is dialled for the device's session, 0 while it is not"
+    );
+    describe_gauge!(
+        "potemkin_front_session_reattaching",
+        "1 while the device's session is lost and the device is being attached again, 0 while it is not"
+    );
+    describe_gauge!(
+        "potemkin_front_function_awaiting_reset",
+        "1 while the device is attached again and its guest has not reset it, 0 while it is not"
+    );
+    describe_counter!(
+        "potemkin_front_resumes_total",
+        "Times that the device's session went on over another path"
+    );
+    describe_counter!(
+        "potemkin_front_dials_total",
+        "Connections that were begun to resume the device's session, whatever became of them"
     );
     describe_counter!(
         "potemkin_front_accesses_total",

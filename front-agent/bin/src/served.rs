@@ -3,21 +3,25 @@
 use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use potemkin_front_core::{
-    AttachError, Attachment, FrontDevice, NoBus, RemoteFunction, RemoteOptions, Target,
+    AttachError, Attachment, FrontDevice, Lost, NoBus, RemoteFunction, RemoteOptions, Standing,
+    Target,
 };
-use potemkin_service::admin::Attached;
+use potemkin_service::admin::{Attached, DeviceState};
 use potemkin_session::front::FrontState;
 use potemkin_vfio_server::{BindError, Options, Server};
 use thiserror::Error;
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     task::{LocalSet, spawn_local},
 };
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use tracing::Instrument as _;
 
-use crate::{bus::VfioBus, function::VfioFunction};
+use crate::{
+    bus::VfioBus,
+    upgrade::{Freeze, Guest, HandedOver, Remains, TakeOverError},
+};
 
 /// Longest that giving a device back may hold up a stop; the broker's grace period ends the claim without it.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,6 +54,17 @@ pub(crate) struct Served {
     stop: CancellationToken,
     /// Ready when the thread has ended.
     ended: oneshot::Receiver<()>,
+    /// Requests to stand still.
+    freezes: mpsc::Sender<Freeze>,
+}
+
+/// Where a device comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// It is attached.
+    Pool,
+    /// Another program has served it in this process.
+    HandedOver(Box<HandedOver>),
 }
 
 /// Why a device is not served.
@@ -73,6 +88,9 @@ pub(crate) enum ServeError {
         /// As the pool knows it.
         device: String,
     },
+    /// What another program has handed over is not sound.
+    #[error("taking the device over from the program before")]
+    HandedOver(#[from] TakeOverError),
     /// The agent stops. (Or there is a bug, reported by its own message.)
     #[error("the device's thread ended before it was attached")]
     Ended,
@@ -83,7 +101,11 @@ impl ServeError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Attach(error) => error.may_pass(),
-            Self::Thread(_) | Self::Socket(_) | Self::Platform { .. } | Self::Ended => false,
+            Self::Thread(_)
+            | Self::Socket(_)
+            | Self::Platform { .. }
+            | Self::HandedOver(_)
+            | Self::Ended => false,
         }
     }
 }
@@ -93,6 +115,15 @@ type Started = (Attachment, Arc<FrontDevice>);
 impl Served {
     /// Makes the socket, attaches, and returns once the host has accepted the session. Undoes all when a step fails.
     pub(crate) async fn start(order: Order, begin: Begin) -> Result<Self, ServeError> {
+        Self::start_from(order, Source::Pool, begin).await
+    }
+
+    /// The same with a device that is attached already.
+    pub(crate) async fn start_from(
+        order: Order,
+        source: Source,
+        begin: Begin,
+    ) -> Result<Self, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -100,13 +131,15 @@ impl Served {
         let Begin { stop, running } = begin;
         let (answer, answered) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let (freezes, frozen) = mpsc::channel(1);
         let (thread_order, thread_stop) = (order.clone(), stop.clone());
         thread::Builder::new()
             .name(format!("dev-{}", order.name))
             .spawn(move || {
                 // The client's handle does not leave the thread, and who uses it need not.
                 let span = tracing::info_span!("device", name = thread_order.name);
-                let serving = serve(thread_order, thread_stop, answer).instrument(span);
+                let serving = serve(thread_order, source, thread_stop, frozen, answer);
+                let serving = serving.instrument(span);
                 LocalSet::new().block_on(&runtime, serving);
                 // Whoever waits may have gone.
                 let _ = end.send(());
@@ -123,7 +156,13 @@ impl Served {
             device,
             stop,
             ended,
+            freezes,
         })
+    }
+
+    /// Where to ask it to stand still.
+    pub(crate) fn freezes(&self) -> mpsc::Sender<Freeze> {
+        self.freezes.clone()
     }
 
     /// Ends the session, gives the device back and removes the socket; waits until that is done.
@@ -136,12 +175,13 @@ impl Served {
     /// What the admin socket and the log say of it.
     pub(crate) fn attached(&self) -> Attached {
         let attachment = &self.attachment;
+        let path = self.device.session().path();
         Attached {
             name: self.order.name.clone(),
             device: attachment.device_id.clone(),
             socket: self.order.socket.clone(),
-            session: attachment.session.to_string(),
-            epoch: attachment.epoch.0,
+            session: path.session.to_string(),
+            epoch: path.epoch.0,
             vendor_id: attachment.descriptor.vendor_id(),
             device_id: attachment.descriptor.device_id(),
         }
@@ -159,21 +199,41 @@ impl Served {
         );
     }
 
-    pub(crate) fn state(&self) -> FrontState {
-        self.device.session().state()
+    /// Where it stands; if that is not live, why and since when.
+    pub(crate) fn state(&self) -> (DeviceState, Option<Lost>) {
+        let session = self.device.session();
+        match self.device.standing() {
+            Standing::Reattaching(lost) => (DeviceState::Reattaching, Some(lost)),
+            Standing::AwaitingReset(lost) => (DeviceState::AwaitingReset, Some(lost)),
+            Standing::Session => {
+                let why = session.lost().or(session.link().interrupted);
+                (state(session.state()), why)
+            }
+        }
+    }
+}
+
+fn state(state: FrontState) -> DeviceState {
+    match state {
+        FrontState::Opening => DeviceState::Connecting,
+        FrontState::Live => DeviceState::Live,
+        FrontState::Interrupted | FrontState::Resuming => DeviceState::Interrupted,
+        FrontState::Contained | FrontState::Closed => DeviceState::Lost,
     }
 }
 
 async fn serve(
     order: Order,
+    source: Source,
     stop: CancellationToken,
+    freezes: mpsc::Receiver<Freeze>,
     answer: oneshot::Sender<Result<Started, ServeError>>,
 ) {
     let started = tokio::select! {
-        started = start(&order) => started,
+        started = start(&order, source) => started,
         () = stop.cancelled() => return,
     };
-    let (server, function) = match started {
+    let (server, function, remains) = match started {
         Ok(started) => started,
         Err(error) => {
             // The receiver waits in `Served::start`, or has given up.
@@ -181,16 +241,22 @@ async fn serve(
             return;
         }
     };
-    run(&order, server, function, stop, answer).await;
+    run(&order, (server, function, remains), stop, freezes, answer).await;
 }
 
-async fn start(order: &Order) -> Result<(Server, RemoteFunction), ServeError> {
+/// A device that can be served: its socket, its function, and what remains to be taken over of it.
+type Ready = (Server, RemoteFunction, Option<Remains>);
+
+async fn start(order: &Order, source: Source) -> Result<Ready, ServeError> {
+    if let Source::HandedOver(handed) = source {
+        return Ok(handed.take_over(order)?);
+    }
     let server = Server::bind(&order.socket, order.socket_options.clone())?;
     let function = RemoteFunction::attach(&order.remote, &order.target).await?;
     if function.device().descriptor().platform().is_some() {
         return Err(give_back(function).await);
     }
-    Ok((server, function))
+    Ok((server, function, None))
 }
 
 /// A function that no vfio-user client can have.
@@ -205,21 +271,21 @@ async fn give_back(function: RemoteFunction) -> ServeError {
 
 async fn run(
     order: &Order,
-    server: Server,
-    function: RemoteFunction,
+    (server, function, remains): Ready,
     stop: CancellationToken,
+    mut freezes: mpsc::Receiver<Freeze>,
     answer: oneshot::Sender<Result<Started, ServeError>>,
 ) {
     let attachment = function.attachment().clone();
     let device = Arc::clone(function.device());
-    let session = device.session().clone();
+    let session = device.session();
     let bus = VfioBus::default();
     let (drive, lease) = function.into_parts(bus.clone());
     let driver = {
-        let (bus, session) = (bus.clone(), session.clone());
+        let (bus, device) = (bus.clone(), Arc::clone(&device));
         let drive = async move {
             drive.await;
-            if session.state() == FrontState::Contained {
+            if device.session().state() == FrontState::Contained {
                 bus.lose();
             }
         };
@@ -227,14 +293,24 @@ async fn run(
     };
     let deferred = spawn_local(bus.clone().run().in_current_span());
 
+    let closing = Arc::clone(&device);
     let mut goodbye = "detached".to_owned();
-    match session.opened().await {
+    let opened = match remains {
+        Some(_) => Ok(()),
+        None => session.opened().await,
+    };
+    match opened {
         Ok(()) => {
-            let started = (attachment, Arc::clone(&device));
+            let started = (attachment.clone(), Arc::clone(&device));
             if answer.send(Ok(started)).is_ok() {
-                let served = server
-                    .serve(&VfioFunction::new(device, bus), stop.cancelled())
-                    .await;
+                let guest = Guest {
+                    order,
+                    attachment: &attachment,
+                    device: &device,
+                    bus: &bus,
+                    server: &server,
+                };
+                let served = guest.serve(remains, &stop, &mut freezes).await;
                 if let Err(error) = served {
                     tracing::error!(name = order.name, %error, "the vfio-user socket failed");
                     goodbye = error.to_string();
@@ -246,7 +322,7 @@ async fn run(
         }
     }
 
-    session.close(&goodbye);
+    closing.close(&goodbye);
     if driver.await.is_err() {
         tracing::error!(name = order.name, "the session's driver panicked");
     }

@@ -8,9 +8,13 @@ use std::{
     time::Duration,
 };
 
-use potemkin_front_core::{BrokerAddress, RemoteOptions};
+use potemkin_front_core::{
+    AfterLoss, BrokerAddress, DEFAULT_DEADLINE, DEFAULT_IDLE_TIMEOUT, DEFAULT_KEEP_ALIVE,
+    DEFAULT_RESUME_WINDOW, MAX_BROKERS, RemoteOptions,
+};
 use potemkin_service::{
-    NoArgs, Settings,
+    Settings,
+    admin::AfterLoss as AfterLossSetting,
     config::{BadValue, ConfigPath, HumanDuration, LogSection, TlsSection, check_socket},
 };
 use potemkin_transport::{
@@ -28,7 +32,7 @@ pub struct FrontSettings {
     pub admin_socket: ConfigPath,
     /// Group (its number) whose members may use the sockets that the agent makes, which have mode 0660 then; without, they have 0600.
     pub socket_group: Option<u32>,
-    /// The broker.
+    /// The brokers.
     pub broker: BrokerSection,
     /// Certificates.
     pub tls: Option<TlsSection>,
@@ -40,17 +44,32 @@ pub struct FrontSettings {
     pub devices: Vec<DeviceSection>,
     /// Logging.
     pub log: LogSection,
+    /// Only say which agents this program can take over from.
+    #[serde(skip)]
+    pub(crate) upgrade_check: bool,
 }
 
-/// `[broker]`: where it is, and who it must be.
+/// Arguments of `potemkin-front`'s own.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct FrontArgs {
+    /// Check the configuration, print which running agents this program can take over from, and exit; an agent that is to be upgraded asks
+    /// this of the program that is to take its place
+    #[arg(long)]
+    upgrade_check: bool,
+}
+
+/// `[broker]`: where it is, or they are, and who it must be.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BrokerSection {
-    /// `host:port`: TCP for the control plane and gRPC, UDP for QUIC.
-    pub addr: String,
-    /// Its identity; none: any broker of our own trust domain.
+    /// `host:port`: TCP for the control plane and gRPC, UDP for QUIC. Neither this nor `addrs`: 127.0.0.1:7640.
+    pub addr: Option<String>,
+    /// In place of `addr`, the brokers of a pool that has several, the preferred one first: a device is attached through the first that
+    /// grants it, and a session whose path is lost goes on through any.
+    pub addrs: Vec<String>,
+    /// The identity of each; none: any broker of our own trust domain.
     pub identity: Option<String>,
-    /// What the session's leg to the broker runs on: `quic` or `grpc`.
+    /// What the session's leg to the broker runs on: `quic` or `grpc`. When a path is lost, the other is tried too.
     pub transport: String,
 }
 
@@ -61,6 +80,11 @@ pub struct SessionSection {
     /// How long an access may stay unanswered; then reads give all-ones and writes are dropped. 50 ms to 4 s: QEMU gives up
     /// after 5 s.
     pub deadline: HumanDuration,
+    /// How long another path is looked for when one is lost and no access waits for it; `0s`: a session ends with its path.
+    pub resume_window: HumanDuration,
+    /// What comes after a session that is lost: `remove` (the VMM is asked to unplug the function) or `reset` (the device is attached again, and
+    /// the guest finds it failed until it resets it).
+    pub after_loss: AfterLossSetting,
     /// A sign of life on a silent wire; `0s` sends none.
     pub keep_alive: HumanDuration,
     /// A broker that was not heard for so long is gone.
@@ -79,6 +103,9 @@ pub struct DeviceSection {
     pub selector: Option<String>,
     /// Where to create its vfio-user socket.
     pub socket: ConfigPath,
+    /// As `session.after_loss`, for this device.
+    #[serde(default)]
+    pub after_loss: Option<AfterLossSetting>,
 }
 
 impl Default for FrontSettings {
@@ -92,6 +119,7 @@ impl Default for FrontSettings {
             metrics_listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9642),
             devices: Vec::new(),
             log: LogSection::default(),
+            upgrade_check: false,
         }
     }
 }
@@ -99,7 +127,8 @@ impl Default for FrontSettings {
 impl Default for BrokerSection {
     fn default() -> Self {
         Self {
-            addr: "127.0.0.1:7640".to_owned(),
+            addr: None,
+            addrs: Vec::new(),
             identity: None,
             transport: TransportKind::Quic.to_string(),
         }
@@ -109,9 +138,11 @@ impl Default for BrokerSection {
 impl Default for SessionSection {
     fn default() -> Self {
         Self {
-            deadline: HumanDuration::from(potemkin_front_core::DEFAULT_DEADLINE),
-            keep_alive: HumanDuration::from(Duration::from_secs(5)),
-            idle_timeout: HumanDuration::from(Duration::from_secs(30)),
+            deadline: HumanDuration::from(DEFAULT_DEADLINE),
+            resume_window: HumanDuration::from(DEFAULT_RESUME_WINDOW),
+            after_loss: AfterLossSetting::default(),
+            keep_alive: HumanDuration::from(DEFAULT_KEEP_ALIVE),
+            idle_timeout: HumanDuration::from(DEFAULT_IDLE_TIMEOUT),
         }
     }
 }
@@ -120,12 +151,22 @@ impl Default for SessionSection {
 const DEADLINE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(50)..=Duration::from_secs(4);
 
+/// Longest search for another path.
+const RESUME_WINDOW_MAX: Duration = Duration::from_secs(600);
+
+/// Where a broker is if nothing is said.
+const DEFAULT_BROKER: &str = "127.0.0.1:7640";
+
 impl Settings for FrontSettings {
     const ROLE: &'static str = "FRONT";
-    type Args = NoArgs;
+    type Args = FrontArgs;
 
     fn log_mut(&mut self) -> &mut LogSection {
         &mut self.log
+    }
+
+    fn apply(&mut self, args: FrontArgs) {
+        self.upgrade_check = args.upgrade_check;
     }
 
     fn validate(&self, base: &Path) -> Result<(), BadValue> {
@@ -150,21 +191,30 @@ impl FrontSettings {
             .transport
             .parse()
             .map_err(|e: UnknownTransport| BadValue::new("broker.transport", e.to_string()))?;
-        check_host_port("broker.addr", &self.broker.addr)?;
+        let brokers = self.broker.addresses()?;
+        let brokers = brokers.into_iter().map(|address| BrokerAddress {
+            address,
+            identity: identity.clone(),
+        });
         let deadline = Duration::from(self.session.deadline);
         if !DEADLINE.contains(&deadline) {
             let problem = format!("{deadline:?} is not within 50ms to 4s");
             return Err(BadValue::new("session.deadline", problem));
         }
+        let resume_window = Duration::from(self.session.resume_window);
+        if resume_window > RESUME_WINDOW_MAX {
+            let problem = format!("{resume_window:?} is longer than {RESUME_WINDOW_MAX:?}");
+            return Err(BadValue::new("session.resume_window", problem));
+        }
         Ok(RemoteOptions {
             tls,
-            broker: BrokerAddress {
-                address: self.broker.addr.clone(),
-                identity,
-            },
+            brokers: brokers.collect(),
             transport,
             deadline,
+            resume_window,
+            after_loss: after_loss(self.session.after_loss),
             dial: self.dial_options()?,
+            version_max: potemkin_session::VERSION,
         })
     }
 
@@ -228,6 +278,34 @@ impl FrontSettings {
     }
 }
 
+impl BrokerSection {
+    /// All brokers, the preferred one first.
+    fn addresses(&self) -> Result<Vec<String>, BadValue> {
+        let all = &self.addrs;
+        if all.is_empty() {
+            let only = self.addr.as_deref().unwrap_or(DEFAULT_BROKER);
+            check_host_port("broker.addr", only)?;
+            return Ok(vec![only.to_owned()]);
+        }
+        if self.addr.is_some() {
+            let problem = "give either `addr`, of one broker, or `addrs`, of several";
+            return Err(BadValue::new("broker.addrs", problem));
+        }
+        if all.len() > MAX_BROKERS {
+            let problem = format!("{} given: at most {MAX_BROKERS}", all.len());
+            return Err(BadValue::new("broker.addrs", problem));
+        }
+        for (index, address) in all.iter().enumerate() {
+            let key = format!("broker.addrs[{index}]");
+            check_host_port(&key, address)?;
+            if all[..index].contains(address) {
+                return Err(BadValue::new(key, format!("{address} is given twice")));
+            }
+        }
+        Ok(all.clone())
+    }
+}
+
 impl DeviceSection {
     /// The key to blame for which device it is.
     fn target_key(&self, index: usize) -> String {
@@ -236,6 +314,22 @@ impl DeviceSection {
             (None, Some(_)) => format!("devices[{index}].selector"),
             _ => format!("devices[{index}]"),
         }
+    }
+}
+
+/// The policy that the settings and the admin socket name.
+pub(crate) fn after_loss(setting: AfterLossSetting) -> AfterLoss {
+    match setting {
+        AfterLossSetting::Remove => AfterLoss::Remove,
+        AfterLossSetting::Reset => AfterLoss::Reset,
+    }
+}
+
+/// What settings and the admin socket call the policy.
+pub(crate) fn after_loss_name(policy: AfterLoss) -> AfterLossSetting {
+    match policy {
+        AfterLoss::Remove => AfterLossSetting::Remove,
+        AfterLoss::Reset => AfterLossSetting::Reset,
     }
 }
 

@@ -125,3 +125,57 @@ fn deadline_out_of_range_is_refused_with_its_line() {
         "front.toml:7:12: `session.deadline`: 9s is not within 50ms to 4s"
     );
 }
+
+#[test]
+fn several_brokers_are_taken_in_their_order_and_one_as_ever() {
+    for broker in [
+        "addrs = [\"b1:7640\", \"b2:7640\"]\n",
+        "addr = \"b1:7640\"\n",
+        "",
+    ] {
+        assert_eq!(said(&format!("[broker]\n{broker}")), Ok(()), "{broker}");
+    }
+    let two = ["b1:7640", "b2:7640"].map(str::to_owned).to_vec();
+
+    let section = BrokerSection {
+        addrs: two.clone(),
+        ..BrokerSection::default()
+    };
+
+    assert_eq!(section.addresses().unwrap(), two);
+    let none = BrokerSection::default();
+    assert_eq!(none.addresses().unwrap(), ["127.0.0.1:7640"]);
+}
+
+#[test]
+fn broker_that_is_no_address_is_refused_with_its_place() {
+    let refused = said("[broker]\naddrs = [\"b1:7640\", \"b2\"]\n").unwrap_err();
+
+    assert_eq!(
+        refused,
+        "front.toml:7:21: `broker.addrs[1]`: `b2` is not of the form host:port"
+    );
+}
+
+#[test]
+fn brokers_that_are_given_twice_are_refused() {
+    let repeated = said("[broker]\naddrs = [\"b1:7640\", \"b1:7640\"]\n").unwrap_err();
+    assert!(
+        repeated.ends_with("`broker.addrs[1]`: b1:7640 is given twice"),
+        "{repeated}"
+    );
+
+    let both = said("[broker]\naddr = \"b1:7640\"\naddrs = [\"b2:7640\"]\n").unwrap_err();
+    assert!(
+        both.starts_with("front.toml:8:9: `broker.addrs`: give either `addr`"),
+        "{both}"
+    );
+}
+
+#[test]
+fn search_for_a_path_that_is_too_long_is_refused_with_its_line() {
+    assert_eq!(
+        said("[session]\nresume_window = \"1h\"\n").unwrap_err(),
+        "front.toml:7:17: `session.resume_window`: 3600s is longer than 600s"
+    );
+}

@@ -1,17 +1,16 @@
 //! Devices of the configuration that could not be attached yet: tried again until they are, or are detached.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use potemkin_front_core::Backoff;
 use potemkin_service::admin::{AttachRequest, Counters, DeviceState, DeviceStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{Agent, Slot},
-    backoff::Backoff,
     millis,
     served::{Order, ServeError, Served},
 };
@@ -20,8 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Waiting {
     /// What was asked for.
-    target: String,
-    socket: PathBuf,
+    pub(crate) order: Order,
     /// Why the last try failed.
     reason: String,
     since: Instant,
@@ -35,14 +33,15 @@ impl Waiting {
         let until = self.next_try.saturating_duration_since(Instant::now());
         DeviceStatus {
             name: name.to_owned(),
-            device: self.target.clone(),
-            socket: self.socket.clone(),
+            device: self.order.target.to_string(),
+            socket: self.order.socket.clone(),
             session: String::new(),
             epoch: 0,
             state: DeviceState::Waiting,
             reason: Some(self.reason.clone()),
             state_age_ms: Some(millis(self.since.elapsed())),
             next_try_ms: Some(millis(until)),
+            broker: String::new(),
             transport: String::new(),
             counters: Counters::default(),
         }
@@ -81,15 +80,14 @@ impl Agent {
         report(order, &reason, delay);
         let now = Instant::now();
         let waiting = Waiting {
-            target: order.target.to_string(),
-            socket: order.socket.clone(),
+            order: order.clone(),
             reason,
             since: now,
             next_try: now + delay,
             cancel: cancel.clone(),
         };
         self.lock()
-            .insert(order.name.clone(), Slot::Waiting(waiting));
+            .insert(order.name.clone(), Slot::Waiting(Box::new(waiting)));
         Tries {
             backoff,
             delay,
@@ -156,7 +154,7 @@ fn report(order: &Order, reason: &str, delay: Duration) {
     tracing::warn!(
         name = order.name,
         device = %order.target,
-        broker = order.remote.broker.address,
+        brokers = order.remote.broker_names(),
         reason,
         next_try_ms = millis(delay),
         "not attached yet; trying again"

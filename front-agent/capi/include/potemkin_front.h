@@ -20,8 +20,8 @@
  * refuses of a posted write nobody hears of.
  *
  * Waiting. An access of one piece waits for deadline_ms at most, for room among those that are under way (a posted write too) and for its answer
- * together; then the session is lost: what waits ends, and later accesses fail at once. A longer access may
- * wait so long for each of its pieces.
+ * together; then the session is lost: what waits ends, and later accesses fail at once. When a broker or a path fails meanwhile, the session goes on
+ * over another, and the access is done once. What comes after a lost session says after_loss of potemkin_options. A longer access may wait so long for each of its pieces.
  *
  * One process is one agent: its certificate. Two processes with one certificate take devices from each other: opening a device that the
  * other has (or by a selector that fits it, when none is free) ends the other's session at once, which is then POTEMKIN_STATUS_FAILED, "superseded". This
@@ -55,6 +55,18 @@
  * In place of a BAR's number: the expansion ROM.
  */
 #define POTEMKIN_ROM 6
+
+/**
+ * After the loss of a session: nothing. Reads give all-ones, writes are dropped; unplug the function.
+ */
+#define POTEMKIN_AFTER_LOSS_REMOVE 0
+
+/**
+ * After the loss of a session: the device is opened again, for as long as it takes. Until the guest resets the function, reads give what the device declares
+ * for a failed one, else all-ones, and writes are dropped; then it goes on, on a device that was reset. If the device has become another one, as
+ * POTEMKIN_AFTER_LOSS_REMOVE.
+ */
+#define POTEMKIN_AFTER_LOSS_RESET 1
 
 /**
  * Longest access, in bytes.
@@ -255,9 +267,9 @@ typedef struct potemkin_options {
    */
   uint32_t deadline_ms;
   /**
-   * Must be 0.
+   * What comes after a session that is lost: `POTEMKIN_AFTER_LOSS_REMOVE` or `POTEMKIN_AFTER_LOSS_RESET`.
    */
-  uint32_t reserved;
+  uint32_t after_loss;
 } potemkin_options;
 
 /**
@@ -445,11 +457,16 @@ uint32_t potemkin_abi_version(void);
  * Claims a device and opens a session on it; returns when the device's host has accepted it, or when something failed and all is undone: no
  * callback comes any more, and the device is given back. What is refused fails at once. What does not answer is given up: the broker, or
  * one's way to it, after 5 s (besides the time that the system takes for its name), each of its answers after 10 s, the host after
- * `deadline_ms`; with giving the device back that is half a minute at the worst.
+ * `deadline_ms`; with giving the device back that is half a minute at the worst, for each broker that is asked.
  *
  * `url`: `potemkin://broker[:port]/device`, or `potemkin://broker[:port]/?class=CLASS&label.KEY=VALUE` for any free device that
  * fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
- * broker of our own trust domain). Default port: 7640.
+ * broker of our own trust domain). Default port: 7640. Of a pool with several brokers, up to 16 may be given, with commas between them, the preferred
+ * one first: `potemkin://b1.example,b2.example:7641/device`. The device is claimed through the first that can be reached and grants it; what
+ * one of them refuses is refused.
+ *
+ * When the path to the device is lost the session goes on over another: through any of the brokers, over either transport. Accesses wait
+ * meanwhile, each for `deadline_ms` at most; nothing is lost and nothing is done twice. Only when none is found in time the session is lost.
  *
  * `callbacks` may be null. Callbacks may come before this returns; so does `map` for a platform function. On success `*function` is the
  * handle, to be closed with `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut
@@ -472,7 +489,7 @@ potemkin_status potemkin_open(const char *url,
 /**
  * Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. Before it
  * returns, `unmap` is called for all that is mapped, and INTx is lowered; afterwards no callback comes any more and no window is
- * touched. It waits for a callback or a copy that goes on, and for the broker, some 15 s at most.
+ * touched. It waits for a callback or a copy that goes on, and for the brokers, some 20 s at most.
  *
  * # Safety
  * No other call with this handle is going on or comes after.
@@ -480,7 +497,8 @@ potemkin_status potemkin_open(const char *url,
 potemkin_status potemkin_close(struct potemkin_function *function);
 
 /**
- * Whether the session lives: `POTEMKIN_STATUS_OK`, or `POTEMKIN_STATUS_FAILED` and why in `reason`, as `potemkin_open` has it.
+ * Whether the session lives: `POTEMKIN_STATUS_OK`, or `POTEMKIN_STATUS_FAILED` and why in `reason`, as `potemkin_open` has it. One that looks for another
+ * path lives. With `POTEMKIN_AFTER_LOSS_RESET` it does not from the loss of a session until the guest has reset the function on the next one.
  *
  * # Safety
  * `function` is open; `reason` is null or has `reason_size` bytes.

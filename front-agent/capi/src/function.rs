@@ -4,7 +4,7 @@
 use std::{ffi::c_char, ptr, sync::Arc};
 
 use potemkin_front_core::{
-    BackgroundError, BackgroundFunction, FrontDevice, RemoteOptions, RemoteUrl, Target,
+    BackgroundError, BackgroundFunction, FrontDevice, RemoteOptions, RemoteUrl, Standing, Target,
 };
 use potemkin_session::front::FrontState;
 
@@ -47,11 +47,16 @@ pub extern "C" fn potemkin_abi_version() -> u32 {
 /// Claims a device and opens a session on it; returns when the device's host has accepted it, or when something failed and all is undone: no
 /// callback comes any more, and the device is given back. What is refused fails at once. What does not answer is given up: the broker, or
 /// one's way to it, after 5 s (besides the time that the system takes for its name), each of its answers after 10 s, the host after
-/// `deadline_ms`; with giving the device back that is half a minute at the worst.
+/// `deadline_ms`; with giving the device back that is half a minute at the worst, for each broker that is asked.
 ///
 /// `url`: `potemkin://broker[:port]/device`, or `potemkin://broker[:port]/?class=CLASS&label.KEY=VALUE` for any free device that
 /// fits. Both take `transport=quic` (as without) or `transport=grpc`, and `identity=spiffe://DOMAIN/broker/NAME` (without: any
-/// broker of our own trust domain). Default port: 7640.
+/// broker of our own trust domain). Default port: 7640. Of a pool with several brokers, up to 16 may be given, with commas between them, the preferred
+/// one first: `potemkin://b1.example,b2.example:7641/device`. The device is claimed through the first that can be reached and grants it; what
+/// one of them refuses is refused.
+///
+/// When the path to the device is lost the session goes on over another: through any of the brokers, over either transport. Accesses wait
+/// meanwhile, each for `deadline_ms` at most; nothing is lost and nothing is done twice. Only when none is found in time the session is lost.
 ///
 /// `callbacks` may be null. Callbacks may come before this returns; so does `map` for a platform function. On success `*function` is the
 /// handle, to be closed with `potemkin_close`; else it is null, and `reason` says why in one line of UTF-8 that ends with a zero byte, cut
@@ -149,7 +154,7 @@ fn attach(
 
 /// Ends the session and gives the device back (a claim that an operator has made stays); frees the handle. Null is allowed. Before it
 /// returns, `unmap` is called for all that is mapped, and INTx is lowered; afterwards no callback comes any more and no window is
-/// touched. It waits for a callback or a copy that goes on, and for the broker, some 15 s at most.
+/// touched. It waits for a callback or a copy that goes on, and for the brokers, some 20 s at most.
 ///
 /// # Safety
 /// No other call with this handle is going on or comes after.
@@ -164,7 +169,8 @@ pub unsafe extern "C" fn potemkin_close(function: *mut Function) -> Status {
     })
 }
 
-/// Whether the session lives: `POTEMKIN_STATUS_OK`, or `POTEMKIN_STATUS_FAILED` and why in `reason`, as `potemkin_open` has it.
+/// Whether the session lives: `POTEMKIN_STATUS_OK`, or `POTEMKIN_STATUS_FAILED` and why in `reason`, as `potemkin_open` has it. One that looks for another
+/// path lives. With `POTEMKIN_AFTER_LOSS_RESET` it does not from the loss of a session until the guest has reset the function on the next one.
 ///
 /// # Safety
 /// `function` is open; `reason` is null or has `reason_size` bytes.
@@ -182,10 +188,24 @@ pub unsafe extern "C" fn potemkin_state(
     call(|| {
         // SAFETY: as the caller promises.
         let function = unsafe { shared(function)? };
+        match function.device().standing() {
+            Standing::Session => {}
+            Standing::Reattaching(lost) => {
+                tell(&lost.reason);
+                return Err(Status::Failed);
+            }
+            Standing::AwaitingReset(_) => {
+                tell("the device is open again: the function waits until its guest resets it");
+                return Err(Status::Failed);
+            }
+        }
         let session = function.device().session();
         tell(&session.lost().map_or_else(String::new, |lost| lost.reason));
         match session.state() {
-            FrontState::Opening | FrontState::Live => Ok(()),
+            FrontState::Opening
+            | FrontState::Live
+            | FrontState::Interrupted
+            | FrontState::Resuming => Ok(()),
             FrontState::Contained | FrontState::Closed => Err(Status::Failed),
         }
     })

@@ -33,7 +33,7 @@
 //! - **Threads.** Any thread may call any function at any time, several with the same handle; accesses of several vCPUs are in flight
 //!   together, and reach the device in one order. [`potemkin_close`] must be the last call with its handle.
 //! - **Waiting.** A read, and a write that is not posted, waits for the device. What stays unanswered for `deadline_ms` ends the session, and then
-//!   nothing waits any more. Configuration space, sizing, decode and the ROM are local.
+//!   nothing waits any more. A path that is lost is replaced meanwhile, unseen. Configuration space, sizing, decode and the ROM are local.
 //! - **Callbacks** come on one thread of the library's, in the device's order: an interrupt after the memory that was written before it.
 //!   `message`, `map` and `unmap` come on the VMM's own threads too, inside the call that causes them. A
 //!   callback calls nothing of this library (but [`potemkin_abi_version`]; else it gets `POTEMKIN_STATUS_IN_CALLBACK`), returns soon, and
@@ -88,6 +88,12 @@ pub use window::{potemkin_map_window, potemkin_unmap_window};
 pub const POTEMKIN_ABI_VERSION: u32 = 1;
 /// In place of a BAR's number: the expansion ROM.
 pub const POTEMKIN_ROM: u32 = 6;
+/// After the loss of a session: nothing. Reads give all-ones, writes are dropped; unplug the function.
+pub const POTEMKIN_AFTER_LOSS_REMOVE: u32 = 0;
+/// After the loss of a session: the device is opened again, for as long as it takes. Until the guest resets the function, reads give what the device declares
+/// for a failed one, else all-ones, and writes are dropped; then it goes on, on a device that was reset. If the device has become another one, as
+/// POTEMKIN_AFTER_LOSS_REMOVE.
+pub const POTEMKIN_AFTER_LOSS_RESET: u32 = 1;
 /// Longest access, in bytes.
 pub const POTEMKIN_ACCESS_MAX: usize = 1_048_576;
 /// Bytes of a device's id in the pool, the zero byte at its end among them.

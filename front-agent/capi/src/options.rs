@@ -8,10 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use potemkin_front_core::{DEFAULT_DEADLINE, RemoteOptions, RemoteUrl};
+use potemkin_front_core::{AfterLoss, DEFAULT_DEADLINE, RemoteOptions, RemoteUrl};
 use potemkin_transport::{Role, TlsMaterial};
 
 use crate::{
+    POTEMKIN_AFTER_LOSS_REMOVE, POTEMKIN_AFTER_LOSS_RESET,
     boundary::{Versioned, text},
     failure::OpenError,
 };
@@ -35,8 +36,8 @@ pub struct Options {
     /// How long a piece of an access may stay unanswered, in milliseconds, before the session is lost: 50 to 60000, or 0 for 1000. So
     /// long a vCPU waits for a host that is silent, once ("Waiting", above).
     pub deadline_ms: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// What comes after a session that is lost: `POTEMKIN_AFTER_LOSS_REMOVE` or `POTEMKIN_AFTER_LOSS_RESET`.
+    pub after_loss: u32,
 }
 
 // SAFETY: `repr(C)`, begins with its size; pointers and numbers may be 0.
@@ -50,9 +51,11 @@ impl Options {
     /// # Safety
     /// The strings are null or end with a zero byte.
     pub(crate) unsafe fn remote(&self, url: &RemoteUrl) -> Result<RemoteOptions, OpenError> {
-        if self.reserved != 0 {
-            return Err(OpenError::Option("reserved is not 0"));
-        }
+        let after_loss = match self.after_loss {
+            POTEMKIN_AFTER_LOSS_REMOVE => AfterLoss::Remove,
+            POTEMKIN_AFTER_LOSS_RESET => AfterLoss::Reset,
+            _ => return Err(OpenError::Option("after_loss is no such policy")),
+        };
         let deadline = match self.deadline_ms {
             0 => DEFAULT_DEADLINE,
             ms => Duration::from_millis(ms.into()),
@@ -62,7 +65,10 @@ impl Options {
         }
         // SAFETY: as the caller promises.
         let tls = unsafe { self.tls()? };
-        Ok(url.options(tls, deadline))
+        Ok(RemoteOptions {
+            after_loss,
+            ..url.options(tls, deadline)
+        })
     }
 
     /// # Safety

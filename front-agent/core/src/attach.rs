@@ -16,7 +16,7 @@ use potemkin_proto::{
     },
 };
 use potemkin_session::{
-    VERSION,
+    VERSION, VERSION_MIN,
     front::FrontConfig,
     ids::{AttachNumber, Epoch, Incarnation, Path, SessionId},
 };
@@ -27,7 +27,7 @@ use potemkin_transport::{
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
 
-use crate::incarnation::of_this_process;
+use crate::{incarnation::of_this_process, remote::Takeover};
 
 /// Longest a control request may take: an attach waits for the host to fence and reset the device.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,18 +42,26 @@ pub struct BrokerAddress {
 }
 
 impl BrokerAddress {
-    /// The first address that the name has.
-    async fn resolve(&self) -> Result<SocketAddr, AttachError> {
+    /// The addresses that the name has: one at least.
+    pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, AttachError> {
         let error = |source| AttachError::Resolve {
             address: self.address.clone(),
             source,
         };
-        let mut addresses = tokio::net::lookup_host(&self.address)
+        let addresses = tokio::net::lookup_host(&self.address)
             .await
             .map_err(error)?;
-        let none = || io::Error::new(io::ErrorKind::NotFound, "no address");
-        addresses.next().ok_or_else(|| error(none()))
+        let addresses: Vec<_> = addresses.collect();
+        if addresses.is_empty() {
+            return Err(error(no_address()));
+        }
+        Ok(addresses)
     }
+}
+
+/// The name is known, and has none.
+pub(crate) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no address")
 }
 
 /// Which device to attach.
@@ -168,6 +176,28 @@ pub enum AttachError {
     /// The host, or the broker for it, did not accept the session.
     #[error("session not accepted: {0}")]
     NotAccepted(String),
+    /// No broker was given.
+    #[error("no broker was given: give one at least")]
+    NoBroker,
+    /// None of several brokers could be reached, or would grant it; in their order.
+    #[error("none of {} brokers: {}", .0.len(), each(.0))]
+    NoneOf(Vec<AttachError>),
+}
+
+fn each(errors: &[AttachError]) -> String {
+    let lines: Vec<_> = errors.iter().map(|error| chain(error)).collect();
+    lines.join("; ")
+}
+
+/// The error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
 }
 
 impl AttachError {
@@ -188,6 +218,31 @@ impl AttachError {
             Self::Resolve { .. } | Self::Stream { .. } | Self::NotAccepted(_) => true,
             // A certificate that the broker refuses now it may accept once it knows our authority.
             Self::Lost { .. } => true,
+            Self::NoBroker => false,
+            Self::NoneOf(errors) => errors.iter().any(Self::may_pass),
+        }
+    }
+
+    /// What came of asking one broker after the other.
+    pub(crate) fn of_all(mut errors: Vec<Self>) -> Self {
+        match errors.pop() {
+            None => Self::NoBroker,
+            Some(only) if errors.is_empty() => only,
+            Some(last) => {
+                errors.push(last);
+                Self::NoneOf(errors)
+            }
+        }
+    }
+
+    /// Whether another broker of the same pool may grant what this one did not: it cannot be reached, or only relays. What a broker refuses
+    /// by its rules, every broker does.
+    pub(crate) fn another_may(&self) -> bool {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Lost { .. } => true,
+            Self::Stream { .. } => true,
+            Self::Refused { code, .. } => *code == Code::Unavailable,
+            _ => false,
         }
     }
 }
@@ -256,7 +311,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Dials a broker and checks who it is.
+    /// Dials a broker and checks who it is; of several addresses that its name has, the first that answers.
     ///
     /// # Errors
     /// When it cannot be reached, or is not who it should be.
@@ -265,15 +320,26 @@ impl Broker {
         broker: &BrokerAddress,
         options: &DialOptions,
     ) -> Result<Self, AttachError> {
-        let address = broker.resolve().await?;
-        let channel = control_channel(
-            tls.clone(),
-            broker.identity.clone(),
-            address,
-            options.clone(),
-        )
-        .await
-        .map_err(|source| AttachError::Connect {
+        let mut last = None;
+        for address in broker.resolve().await? {
+            match Self::connect_at(tls, broker, address, options).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = Some(error),
+            }
+        }
+        // There was one address at least.
+        Err(last.unwrap_or(AttachError::NoBroker))
+    }
+
+    async fn connect_at(
+        tls: &TlsMaterial,
+        broker: &BrokerAddress,
+        address: SocketAddr,
+        options: &DialOptions,
+    ) -> Result<Self, AttachError> {
+        let (tls, identity) = (tls.clone(), broker.identity.clone());
+        let channel = control_channel(tls, identity, address, options.clone()).await;
+        let channel = channel.map_err(|source| AttachError::Connect {
             address,
             source: Box::new(source),
         })?;
@@ -294,14 +360,24 @@ impl Broker {
     /// # Errors
     /// What the broker says, or what is wrong with its answer.
     pub async fn attach(&mut self, target: &Target) -> Result<Attachment, AttachError> {
+        self.attach_as(target, Takeover::OlderProcess).await
+    }
+
+    pub(crate) async fn attach_as(
+        &mut self,
+        target: &Target,
+        takeover: Takeover,
+    ) -> Result<Attachment, AttachError> {
+        let incarnation = match takeover {
+            Takeover::OlderProcess => of_this_process(),
+            Takeover::Never => None,
+        };
         let request = AttachRequest {
-            version_min: VERSION,
+            version_min: VERSION_MIN,
             version_max: VERSION,
             target: Some(target.to_message()),
             claim_id: Vec::new().into(),
-            agent_incarnation: of_this_process()
-                .map(Incarnation::to_bytes)
-                .unwrap_or_default(),
+            agent_incarnation: incarnation.map(Incarnation::to_bytes).unwrap_or_default(),
         };
         let reply = self
             .client
@@ -351,8 +427,9 @@ impl Broker {
             field,
             problem: problem.to_owned(),
         };
-        if reply.version != VERSION {
-            let problem = format!("{}; this agent speaks {VERSION}", reply.version);
+        if !(VERSION_MIN..=VERSION).contains(&reply.version) {
+            let version = reply.version;
+            let problem = format!("{version}; this agent speaks {VERSION_MIN} to {VERSION}");
             return Err(bad("version", &problem));
         }
         let descriptor = reply

@@ -1,6 +1,6 @@
 //! A remote function with a thread of its own, for a VMM that has no async runtime.
 
-use std::{io, sync::Arc, sync::mpsc, thread::JoinHandle};
+use std::{io, sync::Arc, sync::mpsc, thread::JoinHandle, time::Duration};
 
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -82,7 +82,11 @@ impl BackgroundFunction {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("potemkin-session".to_owned())
-            .spawn(move || runtime.block_on(run(attach, answer, stopped)))
+            .spawn(move || {
+                runtime.block_on(run(attach, answer, stopped));
+                // A name that is being looked up holds nobody up.
+                runtime.shutdown_timeout(Duration::ZERO);
+            })
             .map_err(BackgroundError::Thread)?;
         let answer = answered.recv().map_err(|_| BackgroundError::Ended);
         match answer.and_then(|started| Ok(started?)) {
@@ -143,7 +147,7 @@ async fn run<B: Bus + Send + Sync + 'static>(
         }
     };
     let device = Arc::clone(function.device());
-    let session = device.session().clone();
+    let (session, closing) = (device.session(), Arc::clone(&device));
     let attachment = function.attachment().clone();
     let (drive, lease) = function.into_parts(bus);
     let driver = tokio::spawn(drive);
@@ -152,7 +156,7 @@ async fn run<B: Bus + Send + Sync + 'static>(
         // Ends when the owner drops its half.
         let _ = stopped.await;
     }
-    session.close("the VMM is done with the device");
+    closing.close("the VMM is done with the device");
     if driver.await.is_err() {
         tracing::error!("the session's driver panicked");
     }

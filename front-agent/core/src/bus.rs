@@ -15,6 +15,9 @@ pub trait Bus {
     /// An MSI-X vector fired.
     fn msix(&self, vector: u16);
 
+    /// The function is latched failed: interrupts that wait for something do not come any more. There is nothing to do where none wait.
+    fn forget_interrupts(&self) {}
+
     /// DMA of a window that has no [`crate::GuestMemory`]. It may be carried out later, but in order with the others that
     /// come here and with the interrupts: an interrupt does not overtake it.
     ///
@@ -47,6 +50,10 @@ impl<B: Bus + ?Sized> Bus for std::sync::Arc<B> {
         (**self).msix(vector);
     }
 
+    fn forget_interrupts(&self) {
+        (**self).forget_interrupts();
+    }
+
     fn dma_by_message(&self, dma: MessageDma) {
         (**self).dma_by_message(dma);
     }
@@ -63,6 +70,10 @@ impl<B: Bus + ?Sized> Bus for std::rc::Rc<B> {
 
     fn msix(&self, vector: u16) {
         (**self).msix(vector);
+    }
+
+    fn forget_interrupts(&self) {
+        (**self).forget_interrupts();
     }
 
     fn dma_by_message(&self, dma: MessageDma) {

@@ -5,12 +5,15 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use arc_swap::{ArcSwap, Guard};
 use potemkin_pci::{ConfigSpace, Descriptor, MsixPlace, Space, WritePolicy};
 use potemkin_session::{access::Posting, front::Revocation};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     dma::Dma,
     lanes::pieces,
+    latch::Latch,
     messages::{Interrupts, LocalInterrupts},
     outcome::{ConfigWrite, Outcome},
     rehook::Hooks,
@@ -25,7 +28,9 @@ use crate::{
 pub struct FrontDevice {
     descriptor: Descriptor,
     config: Mutex<ConfigSpace>,
-    session: Session,
+    /// Replaced under the gate's lock.
+    session: ArcSwap<Session>,
+    pub(crate) latch: Latch,
     pub(crate) counters: Counters,
     pub(crate) dma: Dma,
     pub(crate) hooks: Hooks,
@@ -35,17 +40,18 @@ pub struct FrontDevice {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    config_reads: AtomicU64,
-    config_reads_remote: AtomicU64,
-    config_writes: AtomicU64,
-    config_writes_remote: AtomicU64,
+    pub(crate) config_reads: AtomicU64,
+    pub(crate) config_reads_remote: AtomicU64,
+    pub(crate) config_writes: AtomicU64,
+    pub(crate) config_writes_remote: AtomicU64,
     pub(crate) bar_reads: AtomicU64,
     pub(crate) bar_writes: AtomicU64,
     pub(crate) refused: AtomicU64,
 }
 
 /// What the guest did so far, and how much of it needed the host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct DeviceCounters {
     /// Reads of configuration space.
     pub config_reads: u64,
@@ -74,7 +80,8 @@ impl FrontDevice {
         Self {
             config: Mutex::new(ConfigSpace::new(&descriptor)),
             descriptor,
-            session,
+            session: ArcSwap::from_pointee(session),
+            latch: Latch::default(),
             counters: Counters::default(),
             dma: Dma::default(),
             hooks: Hooks::default(),
@@ -97,9 +104,18 @@ impl FrontDevice {
         &self.descriptor
     }
 
-    /// The session behind it.
-    pub fn session(&self) -> &Session {
-        &self.session
+    /// The session behind it. After the loss of one it may be another ([`AfterLoss::Reset`](crate::AfterLoss::Reset)).
+    pub fn session(&self) -> Session {
+        Session::clone(&self.session.load())
+    }
+
+    /// The same for the way of an access: nothing is counted.
+    pub(crate) fn borrow_session(&self) -> Guard<Arc<Session>> {
+        self.session.load()
+    }
+
+    pub(crate) fn replace_session(&self, session: Session) {
+        self.session.store(Arc::new(session));
     }
 
     /// What the guest did so far.
@@ -156,7 +172,7 @@ impl FrontDevice {
         let data = &data[..data.len().min(room.saturating_sub(offset.into()))];
         let outcome = self.config().write(offset, data);
         if outcome.bus_master_cleared {
-            self.close_gate(|| self.session.revoke(Revocation::BusMasterOff));
+            self.close_gate(|| self.session().revoke(Revocation::BusMasterOff));
         }
         if outcome.flr {
             // At once, whatever else the write does: nothing of before comes any more, and nothing is mapped for a moment.
@@ -174,6 +190,7 @@ impl FrontDevice {
             done = self
                 .store(Space::Config, u64::from(offset), data, posted)
                 .await;
+            self.after_write(Space::Config, offset.into(), data, done);
         }
         ConfigWrite {
             outcome: Outcome::sent(done),
@@ -195,7 +212,11 @@ impl FrontDevice {
         };
         if outcome != Outcome::Done {
             count(&self.counters.refused);
-            out.fill(0xff);
+        }
+        match outcome {
+            Outcome::Done => {}
+            Outcome::NotDecoded => out.fill(0xff),
+            Outcome::Failed => self.read_lost(space, offset, out),
         }
         outcome
     }
@@ -216,7 +237,9 @@ impl FrontDevice {
         }
         count(&self.counters.bar_writes);
         let outcome = if self.reachable(space, offset, data.len()) {
-            Outcome::sent(self.write_places(space, offset, data, posted).await)
+            let done = self.write_places(space, offset, data, posted).await;
+            self.after_write(space, offset, data, done);
+            Outcome::sent(done)
         } else {
             Outcome::NotDecoded
         };
@@ -231,7 +254,7 @@ impl FrontDevice {
     pub fn stop_bus_mastering(&self) {
         self.close_gate(|| {
             self.config().clear_bus_master();
-            self.session.revoke(Revocation::BusMasterOff)
+            self.session().revoke(Revocation::BusMasterOff)
         });
         self.dma.log_again();
     }
@@ -244,17 +267,18 @@ impl FrontDevice {
     fn reset_by(&self, reset: fn(&mut ConfigSpace)) {
         // First, so that nothing of before is pending in what is reset next.
         self.close_gate(|| {
+            self.latch_if_lost();
             // As one: nothing of after the reset finds the registers of before, nor is it undone here.
             let mut config = self.config();
             reset(&mut config);
             self.dma.lower(&mut config);
-            self.session.reset()
+            self.reset_session()
         });
         if let Some(local) = &self.local {
             local.reset();
         }
         self.rehook();
-        self.session.kick();
+        self.session().kick();
     }
 
     pub(crate) fn config(&self) -> MutexGuard<'_, ConfigSpace> {
@@ -338,9 +362,12 @@ impl FrontDevice {
 
     /// Asks the host; false when any part has no result. The parts of a long block are under way together.
     async fn fetch(&self, space: Space, offset: u64, out: &mut [u8]) -> bool {
+        let Some(session) = self.serving() else {
+            return false;
+        };
         let mut asked = Vec::new();
         for piece in pieces(space, offset, out.len()) {
-            let Ok(ticket) = self.session.ask(piece.at, piece.extent).await else {
+            let Ok(ticket) = session.ask(piece.at, piece.extent).await else {
                 return false;
             };
             // A register: nothing is allocated for it.
@@ -364,6 +391,9 @@ impl FrontDevice {
 
     /// Tells the host; false when any part was dropped. The parts of a long block are under way together. `posted`: whatever the policy.
     async fn store(&self, space: Space, offset: u64, data: &[u8], posted: bool) -> bool {
+        let Some(session) = self.serving() else {
+            return false;
+        };
         let mut told = Vec::new();
         for piece in pieces(space, offset, data.len()) {
             let bytes = &data[piece.start..piece.start + piece.len()];
@@ -372,13 +402,13 @@ impl FrontDevice {
             } else {
                 self.posting(space, piece.at.offset, piece.len())
             };
-            let sent = self.session.tell(piece.at, piece.extent, posting, bytes);
+            let sent = session.tell(piece.at, piece.extent, posting, bytes);
             match sent.await {
                 Ok(ticket) => told.extend(ticket),
                 Err(_) => return false,
             }
             if self.is_doorbell(space, piece.at.offset, piece.len()) {
-                self.session.push();
+                session.push();
             }
         }
         for ticket in told {

@@ -12,12 +12,19 @@ use potemkin_session::{
     front::{DmaRead, DmaWrite, Revocation},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     bus::Bus,
     device::FrontDevice,
     gate::{Direction, Gate, MapError, Way, read_parts, write_parts},
     memory::Window,
+    session::Session,
 };
+
+mod saved;
+
+pub use saved::{SavedSide, SavedTransfer};
 
 /// What the device started itself, in the host's order.
 #[derive(Debug)]
@@ -66,7 +73,8 @@ struct Counters {
 }
 
 /// What the device did to the guest so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct DmaCounters {
     /// Bytes written to guest memory.
     pub bytes_written: u64,
@@ -81,8 +89,14 @@ pub struct DmaCounters {
 }
 
 impl Dma {
-    fn gate(&self) -> MutexGuard<'_, Gate> {
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is mapped from here on is of the gate's floor.
+    pub(crate) fn set_generation(&self, gate: &Gate) {
+        let generation = self.generation.load(Ordering::Relaxed).max(gate.floor);
+        self.generation.store(generation, Ordering::Relaxed);
     }
 
     /// The next guest's first refusal is for people, too.
@@ -165,7 +179,10 @@ impl FrontDevice {
 
     /// Gives the VMM the MSI vectors that were masked and are not any more. (A VMM without tables of its own has got the messages already.)
     pub(crate) fn settle_msi(&self, bus: &impl Bus) {
-        if self.local.is_some() || !self.dma.msi_stale.swap(false, Ordering::Acquire) {
+        if self.local.is_some()
+            || self.is_latched()
+            || !self.dma.msi_stale.swap(false, Ordering::Acquire)
+        {
             return;
         }
         // As for a vector that fires now.
@@ -211,13 +228,34 @@ impl FrontDevice {
             return;
         }
         self.dma.intx.raised.store(level, Ordering::Relaxed);
-        config.set_interrupt_status(level);
+        config.set_interrupt_status(level && !self.is_latched());
     }
 
-    pub(crate) fn carry_out(self: &Arc<Self>, upstream: Upstream, bus: &impl Bus) {
+    /// What the device raised while the function was latched.
+    pub(crate) fn show_intx(&self) {
+        let raised = self.dma.intx.raised.load(Ordering::Relaxed);
+        self.config().set_interrupt_status(raised);
+        self.dma.intx_may_have_changed();
+    }
+
+    /// No interrupt that the guest has held back is pending any more. Under the gate's lock.
+    pub(crate) fn forget_pending(&self) {
+        if let Some(local) = &self.local {
+            local.forget_pending();
+        }
+        self.config().forget_msi();
+    }
+
+    pub(crate) fn carry_out(
+        self: &Arc<Self>,
+        session: &Session,
+        upstream: Upstream,
+        bus: &impl Bus,
+    ) {
+        let dma = |kind| MessageDma::new(self, session, kind);
         match upstream {
-            Upstream::Write(write) => self.start(MessageDma::write(self, write), bus),
-            Upstream::Read(read) => self.start(MessageDma::read(self, read), bus),
+            Upstream::Write(write) => self.start(dma(Kind::Write(write)), bus),
+            Upstream::Read(read) => self.start(dma(Kind::Read(read)), bus),
             Upstream::Interrupt { generation, vector } => self.interrupt(generation, vector, bus),
             Upstream::Intx(level) => {
                 self.take_intx(level);
@@ -234,7 +272,8 @@ impl FrontDevice {
         if !intx.stale.swap(false, Ordering::Acquire) {
             return;
         }
-        let level = intx.raised.load(Ordering::Relaxed) && self.config().intx_allowed();
+        let raised = intx.raised.load(Ordering::Relaxed) && !self.is_latched();
+        let level = raised && self.config().intx_allowed();
         if level
             && !self
                 .session()
@@ -280,7 +319,7 @@ impl FrontDevice {
     /// The vector that the guest gets. Of an MSI vector beyond those that the guest has allocated it gets the low bits, as the message's
     /// data has them (PCI 3.0 section 6.8.1.6).
     fn may_interrupt(&self, gate: &Gate, generation: u64, vector: Vector) -> Option<Vector> {
-        if generation < gate.floor {
+        if generation < gate.floor || self.is_latched() {
             return None;
         }
         let own = self.descriptor().interrupts();
@@ -308,6 +347,8 @@ impl FrontDevice {
 #[derive(Debug)]
 pub struct MessageDma {
     device: Arc<FrontDevice>,
+    /// That it is of, and that hears of its end.
+    session: Session,
     /// Taken out when it is over.
     kind: Option<Kind>,
     with_bus: bool,
@@ -320,17 +361,10 @@ enum Kind {
 }
 
 impl MessageDma {
-    fn write(device: &Arc<FrontDevice>, write: DmaWrite) -> Self {
-        Self::new(device, Kind::Write(write))
-    }
-
-    fn read(device: &Arc<FrontDevice>, read: DmaRead) -> Self {
-        Self::new(device, Kind::Read(read))
-    }
-
-    fn new(device: &Arc<FrontDevice>, kind: Kind) -> Self {
+    fn new(device: &Arc<FrontDevice>, session: &Session, kind: Kind) -> Self {
         Self {
             device: Arc::clone(device),
+            session: session.clone(),
             kind: Some(kind),
             with_bus: false,
         }
@@ -421,7 +455,7 @@ impl MessageDma {
                     }
                     Err(error) => device.dma.refuse("write", write.address, length, error),
                 }
-                device.session().dma_written(&write, outcome.map(drop));
+                self.session.dma_written(&write, outcome.map(drop));
             }
             Kind::Read(read) => {
                 let outcome = outcome.and_then(|data| {
@@ -436,7 +470,7 @@ impl MessageDma {
                     }
                     Err(error) => device.dma.refuse("read", read.address, read.length, *error),
                 }
-                device.session().answer_dma_read(&read, outcome);
+                self.session.answer_dma_read(&read, outcome);
             }
         }
     }
@@ -497,7 +531,7 @@ impl FrontDevice {
         length: usize,
         direction: Direction,
     ) -> Result<Way, DmaError> {
-        if !self.config().bus_master_enabled() {
+        if self.is_latched() || !self.config().bus_master_enabled() {
             return Err(DmaError::Disabled);
         }
         gate.pass(generation, address, length, direction)

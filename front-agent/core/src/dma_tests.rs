@@ -83,7 +83,7 @@ fn vector_of_before_a_reset_never_comes_after_it() {
                     generation: generation.load(SeqCst),
                     vector: Vector::Msix(0),
                 };
-                device.carry_out(upstream, &bus);
+                device.carry_out(&device.session(), upstream, &bus);
             }
         });
         for now in 1..=RESETS {
@@ -109,11 +109,11 @@ fn level_of_before_a_reset_is_not_shown_after_it() {
     let vmm = Arc::new(Vmm::default());
     let device = function(&vmm);
     let bus = MessageInterrupts::new(device.clone());
-    device.carry_out(Upstream::Intx(true), &bus);
+    device.carry_out(&device.session(), Upstream::Intx(true), &bus);
     assert!(vmm.level.load(SeqCst));
 
     device.reset();
-    device.carry_out(Upstream::Intx(true), &bus);
+    device.carry_out(&device.session(), Upstream::Intx(true), &bus);
 
     assert!(!vmm.level.load(SeqCst));
     assert!(!device.with_config(|config| {

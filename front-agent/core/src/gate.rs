@@ -99,6 +99,18 @@ impl Gate {
         found
     }
 
+    /// Since which generation each window has been mapped.
+    pub(crate) fn since(&self) -> impl Iterator<Item = (u64, u64)> {
+        let windows = self.windows.iter();
+        windows.map(|(address, mapped)| (*address, mapped.since))
+    }
+
+    /// A window has been mapped since this generation, in another process. False when there is none.
+    pub(crate) fn set_since(&mut self, address: u64, since: u64) -> bool {
+        let mapped = self.windows.get_mut(&address);
+        mapped.map(|mapped| mapped.since = since).is_some()
+    }
+
     /// Looks where a transfer goes. All of it is allowed, or nothing.
     pub(crate) fn pass(
         &self,

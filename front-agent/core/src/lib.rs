@@ -2,7 +2,7 @@
 //!
 //! - [`FrontDevice`] is what the guest's accesses meet: a local configuration image, decode, the policy of each register, and the
 //!   session to the device host. It is `Send + Sync`: a vCPU thread may use its blocking calls ([`VcpuAccess`]), a task the async ones.
-//! - [`Session`] and [`drive`] join a [`FrontDevice`] to a transport's stream.
+//! - [`Session`] and [`drive`] join a [`FrontDevice`] to a transport's stream, and to others when that is lost.
 //! - [`Bus`] is what the VMM does for the device: interrupts. Its memory it gives by [`FrontDevice::map_window`].
 //! - A VMM that embeds the function hears by [`Rehook`] which ranges of addresses are the function's, and by [`Interrupts`] of messages.
 //! - [`RemoteUrl`] is a device and its broker as one line of text.
@@ -40,21 +40,31 @@
 mod address;
 mod attach;
 mod background;
+mod backoff;
 mod block_on;
 mod bus;
 mod device;
 mod dma;
 mod driver;
 mod gate;
+mod holding;
 mod huge_pages;
 mod incarnation;
+mod keeper;
 mod lanes;
+mod latch;
+mod leg;
+mod link;
 mod memory;
 mod messages;
+mod names;
 mod outcome;
+mod pace;
+mod redial;
 mod rehook;
 mod remote;
 mod rust_vmm;
+mod saved;
 mod session;
 mod strings;
 mod url;
@@ -62,17 +72,26 @@ mod vcpu;
 
 pub use attach::{AttachError, Attachment, Broker, BrokerAddress, Target};
 pub use background::{BackgroundError, BackgroundFunction};
+pub use backoff::Backoff;
 pub use block_on::block_on;
 pub use bus::{Bus, NoBus};
 pub use device::{DeviceCounters, FrontDevice};
 pub use dma::{DmaCounters, MessageDma};
 pub use driver::drive;
 pub use gate::MapError;
+pub use incarnation::{adopt_agent_incarnation, agent_incarnation};
+pub use latch::{AfterLoss, SavedLatch, Standing};
+pub use leg::{Leg, Route};
+pub use link::Link;
 pub use memory::{FileMemory, GuestMemory, Mapper, Window};
 pub use messages::{Interrupts, MessageInterrupts};
 pub use outcome::{ConfigWrite, Outcome};
 pub use rehook::{HookCounters, Rehook, RehookError};
-pub use remote::{DEFAULT_DEADLINE, Lease, RemoteFunction, RemoteOptions};
+pub use remote::{
+    DEFAULT_DEADLINE, DEFAULT_IDLE_TIMEOUT, DEFAULT_KEEP_ALIVE, DEFAULT_RESUME_WINDOW, Lease,
+    RemoteFunction, RemoteOptions,
+};
+pub use saved::{SaveError, SavedFunction, SavedSide, SavedTransfer};
 pub use session::{Lost, Session};
-pub use url::{DEFAULT_PORT, RemoteUrl, UrlError};
+pub use url::{DEFAULT_PORT, MAX_BROKERS, RemoteUrl, UrlError};
 pub use vcpu::VcpuAccess;

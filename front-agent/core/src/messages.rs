@@ -77,6 +77,12 @@ impl LocalInterrupts {
         }
     }
 
+    pub(crate) fn forget_pending(&self) {
+        if let Some(table) = &mut *self.table() {
+            table.forget_pending();
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Option<MsixTable>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,6 +131,9 @@ impl FrontDevice {
     pub(crate) fn send_due(&self) {
         let Some(local) = &self.local else { return };
         let mut table = local.table();
+        if self.is_latched() {
+            return;
+        }
         let open = self.config().msix_open();
         if let Some(table) = &mut *table {
             while let Some(message) = table.next_due(open) {

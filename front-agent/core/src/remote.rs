@@ -1,17 +1,20 @@
 //! Attach, dial, open: from a target to a live front device.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use potemkin_pci::Descriptor;
-use potemkin_transport::{
-    Connection, DialOptions, Dialer, FrameStream, TlsMaterial, TransportKind,
-};
+use potemkin_session::VERSION;
+use potemkin_transport::{DialOptions, TlsMaterial, TransportKind};
 
 use crate::{
     attach::{AttachError, Attachment, Broker, BrokerAddress, Target},
     bus::Bus,
     device::FrontDevice,
-    driver::drive,
+    driver::Begin,
+    holding::{Grant, Holding},
+    keeper::Keeper,
+    latch::AfterLoss,
+    leg::Leg,
     messages::Interrupts,
     session::Session,
 };
@@ -19,44 +22,93 @@ use crate::{
 /// Default deadline of an access.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Longest that a connection's last packets may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Default of how long another path is looked for when nothing waits for it. (A host keeps a session without one for 10 s by default.)
+pub const DEFAULT_RESUME_WINDOW: Duration = Duration::from_secs(30);
+
+/// Default of after how much silence a sign of life is sent.
+pub const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Default of how long a broker may be silent. So a link that is half open is found, and another path, before the host gives the session up: over
+/// QUIC, where the time counts from the sign of life that is not answered, 15 s after the last packet. A broker needs 13 s for the same, by default,
+/// and its host keeps the session for 10 s more.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to reach a device.
 #[derive(Debug, Clone)]
 pub struct RemoteOptions {
     /// Who we are, and whom we trust.
     pub tls: TlsMaterial,
-    /// The broker.
-    pub broker: BrokerAddress,
-    /// What the agent's leg runs on.
+    /// The brokers of the pool, the preferred one first; one at least. A device is attached through the first that grants it; when a session's
+    /// path is lost, it goes on through any.
+    pub brokers: Vec<BrokerAddress>,
+    /// What the agent's leg runs on. When a path is lost, the other is tried too.
     pub transport: TransportKind,
     /// How long an access may stay unanswered before the session is contained.
     pub deadline: Duration,
+    /// How long another path is looked for, when one is lost and nothing waits for it; while an access waits its deadline counts instead.
+    /// Zero: a session ends with its path.
+    pub resume_window: Duration,
+    /// What comes after a session that is contained.
+    pub after_loss: AfterLoss,
     /// Keep-alive and time-outs.
     pub dial: DialOptions,
+    /// The newest version of the protocol to speak: the newest there is, but to compare with an older one. A session of version 1 ends with its path.
+    pub version_max: u32,
+}
+
+impl RemoteOptions {
+    /// Through this broker, over QUIC, with the default times.
+    #[must_use]
+    pub fn new(tls: TlsMaterial, broker: BrokerAddress) -> Self {
+        Self::through(tls, vec![broker])
+    }
+
+    /// The same through any of these.
+    #[must_use]
+    pub fn through(tls: TlsMaterial, brokers: Vec<BrokerAddress>) -> Self {
+        Self {
+            tls,
+            brokers,
+            transport: TransportKind::Quic,
+            deadline: DEFAULT_DEADLINE,
+            resume_window: DEFAULT_RESUME_WINDOW,
+            after_loss: AfterLoss::default(),
+            dial: DialOptions {
+                keep_alive: Some(DEFAULT_KEEP_ALIVE),
+                idle_timeout: DEFAULT_IDLE_TIMEOUT,
+                ..DialOptions::default()
+            },
+            version_max: VERSION,
+        }
+    }
+
+    /// The brokers, for people.
+    pub fn broker_names(&self) -> String {
+        let names: Vec<_> = self.brokers.iter().map(|b| b.address.as_str()).collect();
+        names.join(", ")
+    }
 }
 
 /// A session whose stream is open, not yet driven: run what [`RemoteFunction::into_parts`] gives on the
 /// thread that serves the guest.
 #[derive(Debug)]
 pub struct RemoteFunction {
-    attachment: Attachment,
+    grant: Grant,
     device: Arc<FrontDevice>,
-    broker: Broker,
-    connection: Connection,
-    stream: FrameStream,
+    begin: Begin,
+    options: RemoteOptions,
 }
 
 /// What remains of a [`RemoteFunction`] while its stream is driven: how to give it back.
 #[derive(Debug)]
 pub struct Lease {
-    attachment: Attachment,
-    broker: Broker,
+    holding: Arc<Holding>,
+    options: RemoteOptions,
 }
 
 impl RemoteFunction {
-    /// Attaches the device and opens the session's stream. All is undone when a step fails.
+    /// Attaches the device and opens the session's stream, through the first broker that can. What one of them refuses by its rules is final.
+    /// All is undone when a step fails.
     ///
     /// The function is one of [`FrontDevice::new`]: for a VMM that keeps the MSI-X table itself.
     ///
@@ -85,32 +137,40 @@ impl RemoteFunction {
         target: &Target,
         function: impl FnOnce(Descriptor, Session) -> FrontDevice,
     ) -> Result<Self, AttachError> {
-        let mut broker = Broker::connect(&options.tls, &options.broker, &options.dial).await?;
-        let attachment = broker.attach(target).await?;
-        match open_stream(options, broker.address()).await {
-            Ok((connection, stream)) => {
-                let session = Session::new(attachment.front_config(options.deadline));
-                let device = function(attachment.descriptor.clone(), session);
-                Ok(Self {
-                    attachment,
-                    device: Arc::new(device),
-                    broker,
-                    connection,
-                    stream,
-                })
-            }
-            Err(error) => {
-                if let Err(undo) = broker.detach(attachment.session).await {
-                    tracing::warn!(%undo, "detach after a failed attach; the broker's grace period ends the claim");
-                }
-                Err(error)
-            }
+        let (grant, leg) = grant_by_any(options, target, Takeover::OlderProcess).await?;
+        let descriptor = grant.attachment.descriptor.clone();
+        let device = function(descriptor, grant.session(options));
+        Ok(Self {
+            grant,
+            device: Arc::new(device),
+            begin: Begin::Leg(Box::new(leg)),
+            options: options.clone(),
+        })
+    }
+
+    /// A function that another process has had, with its session; the broker with this index had its last path.
+    pub(crate) fn resumed(
+        attachment: Attachment,
+        device: Arc<FrontDevice>,
+        last: usize,
+        options: RemoteOptions,
+    ) -> Self {
+        let grant = Grant {
+            attachment,
+            broker: None,
+            granted_by: last,
+        };
+        Self {
+            grant,
+            device,
+            begin: Begin::Search(last),
+            options,
         }
     }
 
     /// What was attached.
     pub fn attachment(&self) -> &Attachment {
-        &self.attachment
+        &self.grant.attachment
     }
 
     /// The front device; its accesses are answered while the session is driven.
@@ -118,63 +178,92 @@ impl RemoteFunction {
         &self.device
     }
 
-    /// Splits into what runs the session, until it is closed or contained, and what gives it back afterwards. What the device starts
+    /// Splits into what runs the session, until it is closed or contained, and what gives it back afterwards. With [`AfterLoss::Reset`] it runs those
+    /// that follow, too: until [`FrontDevice::close`], or until the device is lost for good. What the device starts
     /// itself goes to `bus`, on the task that runs the session; the future is `Send` if the bus is `Send` and `Sync`.
     pub fn into_parts<B: Bus>(self, bus: B) -> (impl Future<Output = ()> + use<B>, Lease) {
-        let (device, connection, stream) = (self.device, self.connection, self.stream);
-        let run = async move {
-            drive(device, stream, bus).await;
-            connection.close();
-            // Without it a QUIC peer would learn of the end by its idle timeout only.
-            if tokio::time::timeout(CLOSE_TIMEOUT, connection.closed())
-                .await
-                .is_err()
-            {
-                tracing::debug!("the connection did not end in time");
-            }
-        };
+        let holding = Arc::new(Holding::new(self.grant));
         let lease = Lease {
-            attachment: self.attachment,
-            broker: self.broker,
+            holding: Arc::clone(&holding),
+            options: self.options.clone(),
         };
-        (run, lease)
+        let keeper = Keeper {
+            device: self.device,
+            options: self.options,
+            holding,
+            bus,
+        };
+        (keeper.run(self.begin), lease)
     }
 }
 
 impl Lease {
-    /// Gives the session back. One that the broker has ended already, because its stream was closed, is given back.
+    /// What is attached now: after the loss of a session another one, of the same device.
+    pub fn attachment(&self) -> Attachment {
+        self.holding.grant().attachment
+    }
+
+    /// Gives the session back, by the broker that granted it, or else by any other. One that the broker has ended already, because its
+    /// stream was closed, is given back.
     ///
     /// # Errors
-    /// What the broker says; its grace period ends the claim all the same.
-    pub async fn detach(mut self) -> Result<(), AttachError> {
-        match self.broker.detach(self.attachment.session).await {
-            Err(AttachError::Refused {
-                code: tonic::Code::NotFound,
-                ..
-            }) => Ok(()),
-            other => other,
-        }
+    /// What the brokers say; their grace period ends the claim all the same.
+    pub async fn detach(self) -> Result<(), AttachError> {
+        self.holding.grant().give_back(&self.options).await
     }
 }
 
-/// On the address that answered the control plane: with several behind one name, the grant may be known there first.
-async fn open_stream(
+/// Whether an attach takes the device from an older process with our identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takeover {
+    /// That is how a restarted process gets its devices back at once.
+    OlderProcess,
+    /// Others are waited for: the other one may be the newer.
+    Never,
+}
+
+/// A grant of the first broker that can give one, and a stream through it. What one of them refuses by its rules is final.
+pub(crate) async fn grant_by_any(
     options: &RemoteOptions,
-    address: SocketAddr,
-) -> Result<(Connection, FrameStream), AttachError> {
-    let dialer = Dialer::new(
-        options.tls.clone(),
-        options.broker.identity.clone(),
-        options.dial.clone(),
-    );
-    let stream_error = |source| AttachError::Stream {
-        address,
-        source: Box::new(source),
-    };
-    let connection = dialer
-        .connect(options.transport, address)
-        .await
-        .map_err(stream_error)?;
-    let stream = connection.open().await.map_err(stream_error)?;
-    Ok((connection, stream))
+    target: &Target,
+    takeover: Takeover,
+) -> Result<(Grant, Leg), AttachError> {
+    let mut errors = Vec::new();
+    for index in 0..options.brokers.len() {
+        match grant(options, index, target, takeover).await {
+            Ok(granted) => return Ok(granted),
+            Err(error) if error.another_may() => errors.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(AttachError::of_all(errors))
+}
+
+/// One broker's grant, and a stream through it: on the address that answered the control plane, as with several behind one name the grant
+/// may be known there first.
+async fn grant(
+    options: &RemoteOptions,
+    index: usize,
+    target: &Target,
+    takeover: Takeover,
+) -> Result<(Grant, Leg), AttachError> {
+    let address = options.brokers.get(index).ok_or(AttachError::NoBroker)?;
+    let mut broker = Broker::connect(&options.tls, address, &options.dial).await?;
+    let attachment = broker.attach_as(target, takeover).await?;
+    match Leg::dial_at(options, index, broker.address(), options.transport).await {
+        Ok(leg) => {
+            let grant = Grant {
+                attachment,
+                broker: Some(broker),
+                granted_by: index,
+            };
+            Ok((grant, leg))
+        }
+        Err(error) => {
+            if let Err(undo) = broker.detach(attachment.session).await {
+                tracing::warn!(%undo, "detach after a failed attach; the broker's grace period ends the claim");
+            }
+            Err(error)
+        }
+    }
 }

@@ -9,16 +9,19 @@ use std::{
 };
 
 use bytes::Bytes;
+use potemkin_proto::v1::CloseCode;
 use potemkin_session::{
+    VERSION,
     access::{DmaError, Extent, Location, Posting},
     front::{
         DmaRead, DmaWrite, Failure, Front, FrontConfig, FrontCounters, FrontEvent, FrontState,
-        Refused, Revocation,
+        NotSaved, Refused, Revocation,
     },
+    ids::Path,
 };
 use tokio::sync::Notify;
 
-use crate::dma::Upstream;
+use crate::{dma::Upstream, link::Link};
 
 /// A handle on one session. Cheap to clone; any thread may use it. Something must run [`crate::drive`] for it.
 ///
@@ -47,10 +50,20 @@ pub(crate) struct State {
     settling: Vec<Waker>,
     /// What was acknowledged when everything that came before had been handed out.
     settled: u64,
-    lost: Option<Lost>,
+    pub(crate) lost: Option<Lost>,
+    pub(crate) link: Link,
+    stand: Stand,
 }
 
-/// What ended a session.
+/// Whether the driver is to stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    Moves,
+    Wanted,
+    Stands,
+}
+
+/// What ended a session, or interrupts it.
 #[derive(Debug, Clone)]
 pub struct Lost {
     /// Why, for people.
@@ -75,14 +88,26 @@ pub(crate) struct Ticket<'a> {
 impl Session {
     /// A session that is about to be opened.
     pub fn new(config: FrontConfig) -> Self {
+        Self::speaking(VERSION, config)
+    }
+
+    /// The same, speaking no newer version of the protocol than this one.
+    pub fn speaking(version_max: u32, config: FrontConfig) -> Self {
+        Self::of(Front::speaking(version_max, config, Instant::now()))
+    }
+
+    /// A session that another process has had.
+    pub(crate) fn of(core: Front) -> Self {
         let state = State {
-            core: Front::new(config, Instant::now()),
+            settled: core.acknowledged(),
+            core,
             waiting: HashMap::new(),
             blocked: Vec::new(),
             opened: Vec::new(),
             settling: Vec::new(),
-            settled: 0,
             lost: None,
+            link: Link::default(),
+            stand: Stand::Moves,
         };
         Self {
             shared: Arc::new(Shared {
@@ -192,6 +217,43 @@ impl Session {
         self.lock().core.is_resetting()
     }
 
+    /// Number of the last item that was taken.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.lock().core.last_sequence()
+    }
+
+    /// The item with this number is one (not 0) that the host has not acknowledged.
+    pub(crate) fn has_pending(&self, number: u64) -> bool {
+        self.lock().core.acknowledged() < number
+    }
+
+    /// It takes accesses.
+    pub(crate) fn is_live(&self) -> bool {
+        self.lock().core.is_live()
+    }
+
+    /// The reason that the other side gave when it ended the session.
+    pub(crate) fn closed_by(&self) -> Option<CloseCode> {
+        self.lock().core.closed_by()
+    }
+
+    /// Takes the place of a session of the same function: what is counted goes on, and nothing that began there is taken for its own.
+    pub(crate) fn inherit(&self, older: &Self) {
+        let (legacy, link) = {
+            let older = older.lock();
+            (older.core.legacy(), older.link.clone())
+        };
+        let mut state = self.lock();
+        state.core.inherit(legacy);
+        state.link.resumes += link.resumes;
+        state.link.dials += link.dials;
+    }
+
+    /// Which session this is: its id, epoch and the number of its newest dial.
+    pub fn path(&self) -> Path {
+        self.lock().core.path()
+    }
+
     /// Waits until the device has done everything that was taken before, at most for the session's deadline: then what it
     /// has to say of it has been heard.
     pub async fn settled(&self) {
@@ -225,7 +287,9 @@ impl Session {
                     state.opened.push(context.waker().clone());
                     Poll::Pending
                 }
-                FrontState::Live => Poll::Ready(Ok(())),
+                FrontState::Live | FrontState::Interrupted | FrontState::Resuming => {
+                    Poll::Ready(Ok(()))
+                }
                 FrontState::Contained | FrontState::Closed => {
                     let lost = state.lost.as_ref().map(|lost| lost.reason.clone());
                     Poll::Ready(Err(lost.unwrap_or_else(|| "closed".to_owned())))
@@ -244,6 +308,56 @@ impl Session {
         self.kick();
     }
 
+    /// Has the driver give up the path and stand still, all that came carried out, until [`Self::go_on`]. Accesses wait meanwhile.
+    ///
+    /// # Errors
+    /// The session would not survive that.
+    pub async fn stand(&self) -> Result<(), NotSaved> {
+        self.lock().stand = Stand::Wanted;
+        self.kick();
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.stand == Stand::Stands || state.lost.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            if state.stand == Stand::Moves {
+                return Poll::Ready(Err(NotSaved::NotResumable));
+            }
+            remember(&mut state.settling, context.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Has the driver look for a path again.
+    pub fn go_on(&self) {
+        self.lock().stand = Stand::Moves;
+        self.kick();
+    }
+
+    /// The driver is to stand still; one whose session would not survive it refuses.
+    pub(crate) fn is_to_stand(&self, refuses: bool) -> bool {
+        let mut state = self.lock();
+        if state.stand == Stand::Moves {
+            return false;
+        }
+        let can = state.core.is_savable() && !refuses;
+        if !can {
+            state.stand = Stand::Moves;
+            state.settling.drain(..).for_each(Waker::wake);
+        }
+        can
+    }
+
+    /// The driver stands still.
+    pub(crate) fn stands(&self) {
+        let mut state = self.lock();
+        if state.stand == Stand::Wanted {
+            state.stand = Stand::Stands;
+        }
+        state.settling.drain(..).for_each(Waker::wake);
+    }
+
     /// Where it stands.
     pub fn state(&self) -> FrontState {
         self.lock().core.state()
@@ -252,6 +366,11 @@ impl Session {
     /// Why and since when it is contained or closed, once it is.
     pub fn lost(&self) -> Option<Lost> {
         self.lock().lost.clone()
+    }
+
+    /// How its way to the host does.
+    pub fn link(&self) -> Link {
+        self.lock().link.clone()
     }
 
     /// Frames and bytes so far.
@@ -276,8 +395,8 @@ impl Session {
         self.shared.kick.notified().await;
     }
 
-    /// Hands an access to the core as soon as there is credit. Bounded: no credit means that something is in flight, and that has
-    /// a deadline, after which the session is contained and refuses. What the wait took is no longer there for the answer. `waits`: the
+    /// Hands an access to the core as soon as there is credit. Bounded: a wait for credit has the core's deadline, after which
+    /// the session is contained and refuses. What the wait took is no longer there for the answer. `waits`: the
     /// caller will ask for the answer; its entry is made under the same lock, so that no answer comes before it.
     async fn admitted(
         &self,
@@ -384,6 +503,8 @@ impl State {
                 FrontEvent::Completed { sequence, outcome } => self.complete(sequence, outcome),
                 FrontEvent::Unblocked => self.blocked.drain(..).for_each(Waker::wake),
                 FrontEvent::Opened => self.opened.drain(..).for_each(Waker::wake),
+                FrontEvent::Interrupted(reason) => self.link.interrupt(&reason),
+                FrontEvent::Resumed => self.link.resume(),
                 FrontEvent::Contained(reason) => {
                     tracing::warn!(%reason, "session contained: reads give all-ones, writes are dropped");
                     self.note_end(reason);
@@ -398,6 +519,7 @@ impl State {
 
     /// The first reason is the one that counts: a contained session is closed later.
     fn note_end(&mut self, reason: String) {
+        self.link.interrupted = None;
         self.lost.get_or_insert_with(|| Lost {
             reason,
             since: Instant::now(),

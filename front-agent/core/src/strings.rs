@@ -21,7 +21,11 @@ impl FrontDevice {
     ) -> Outcome {
         count(&self.counters.bar_writes);
         let outcome = if self.reachable(space, offset, width.bytes()) {
-            Outcome::sent(self.write_string(space, offset, width, data).await)
+            let done = self.write_string(space, offset, width, data).await;
+            for element in data.chunks(width.bytes()) {
+                self.after_write(space, offset, element, done);
+            }
+            Outcome::sent(done)
         } else {
             Outcome::NotDecoded
         };
@@ -63,20 +67,21 @@ impl FrontDevice {
             elements.for_each(|element| self.write_local(place, element));
             return true;
         }
+        let Some(session) = self.serving() else {
+            return false;
+        };
         let at = location(space, offset, width);
         let posting = self.posting(space, offset, width.bytes());
         let mut told = Vec::new();
         for chunk in data.chunks(MAX_ACCESS_BYTES) {
-            let sent = self
-                .session()
-                .tell(at, extent(width, chunk), posting, chunk);
+            let sent = session.tell(at, extent(width, chunk), posting, chunk);
             match sent.await {
                 Ok(ticket) => told.extend(ticket),
                 Err(_) => return false,
             }
         }
         if self.is_doorbell(space, offset, width.bytes()) {
-            self.session().push();
+            session.push();
         }
         let mut complete = true;
         for ticket in told {
@@ -100,10 +105,11 @@ impl FrontDevice {
     /// Reads from the host. The parts of a long string are under way together; from one on that has no result all is all-ones.
     async fn ask_string(&self, space: Space, offset: u64, width: Width, out: &mut [u8]) -> bool {
         let at = location(space, offset, width);
+        let session = self.serving();
         let mut asked = Vec::with_capacity(1);
-        if is_whole(width, out.len()) {
+        if let Some(session) = session.as_ref().filter(|_| is_whole(width, out.len())) {
             for chunk in out.chunks(MAX_ACCESS_BYTES) {
-                let Ok(ticket) = self.session().ask(at, extent(width, chunk)).await else {
+                let Ok(ticket) = session.ask(at, extent(width, chunk)).await else {
                     break;
                 };
                 asked.push(ticket);
@@ -121,7 +127,9 @@ impl FrontDevice {
                 Some(bytes) => chunk.copy_from_slice(&bytes),
                 None => {
                     complete = false;
-                    chunk.fill(0xff);
+                    for element in chunk.chunks_mut(width.bytes()) {
+                        self.read_lost(space, offset, element);
+                    }
                 }
             }
         }

@@ -1,10 +1,10 @@
-//! A remote device as one line of text: `potemkin://broker[:port]/device`.
+//! A remote device as one line of text: `potemkin://broker[:port][,broker[:port]...]/device`.
 
 use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use potemkin_transport::{
-    DialOptions, IdentityError, IdentityPattern, Role, TlsMaterial, TransportKind, UnknownTransport,
+    IdentityError, IdentityPattern, Role, TlsMaterial, TransportKind, UnknownTransport,
 };
 use thiserror::Error;
 
@@ -17,6 +17,8 @@ use crate::{
 pub const DEFAULT_PORT: u16 = 7640;
 /// Longest URL, in bytes.
 const MAX_BYTES: usize = 4_096;
+/// Most brokers.
+pub const MAX_BROKERS: usize = 16;
 
 /// A URL, taken apart.
 ///
@@ -24,19 +26,20 @@ const MAX_BYTES: usize = 4_096;
 /// potemkin://broker.example/edu-0                          this device, port 7640
 /// potemkin://broker.example:7641/?class=edu&label.zone=a   any free device of the class with the label
 /// potemkin://[fd00::7]/edu-0?transport=grpc                over gRPC; else QUIC
+/// potemkin://b1.example,b2.example:7641/edu-0              through either broker of the pool, the first preferred
 /// potemkin://broker.example/edu-0?identity=spiffe://example.org/broker/b1
 /// ```
 ///
-/// Without `identity` the broker may be any of the agent's own trust domain. Bytes that a URL does not take are written `%XX`.
+/// Without `identity` the brokers may be any of the agent's own trust domain. Bytes that a URL does not take are written `%XX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteUrl {
-    /// The broker, `host:port`.
-    pub address: String,
+    /// The brokers, `host:port`; the preferred one first.
+    pub addresses: Vec<String>,
     /// Which device.
     pub target: Target,
     /// What the session's leg to the broker runs on.
     pub transport: Option<TransportKind>,
-    /// Who the broker must be.
+    /// Who each broker must be.
     pub identity: Option<IdentityPattern>,
 }
 
@@ -45,7 +48,9 @@ pub struct RemoteUrl {
 #[non_exhaustive]
 pub enum UrlError {
     /// It is something else.
-    #[error("not of the form potemkin://broker[:port]/device, or potemkin://broker/?class=CLASS")]
+    #[error(
+        "not of the form potemkin://broker[:port]/device, or potemkin://broker/?class=CLASS; of several brokers: potemkin://b1,b2/device"
+    )]
     Form,
     /// Longer than 4,096 bytes.
     #[error("longer than {MAX_BYTES} bytes")]
@@ -53,6 +58,12 @@ pub enum UrlError {
     /// The broker's port is no number from 1 to 65535.
     #[error("`{0}` is not a port")]
     Port(String),
+    /// Too many brokers.
+    #[error("more than {MAX_BROKERS} brokers")]
+    Brokers,
+    /// A broker twice.
+    #[error("broker {0} is given twice")]
+    Twice(String),
     /// An escape that is none, or does not give UTF-8.
     #[error("`{0}` is not UTF-8 when its %XX are decoded")]
     Escape(String),
@@ -77,22 +88,22 @@ impl RemoteUrl {
     #[must_use]
     pub fn options(&self, tls: TlsMaterial, deadline: Duration) -> RemoteOptions {
         let same_domain = || IdentityPattern::same_domain(tls.identity(), Role::Broker);
+        let identity = self.identity.clone().unwrap_or_else(same_domain);
+        let brokers = self.addresses.iter().map(|address| BrokerAddress {
+            address: address.clone(),
+            identity: identity.clone(),
+        });
         RemoteOptions {
-            broker: BrokerAddress {
-                address: self.address.clone(),
-                identity: self.identity.clone().unwrap_or_else(same_domain),
-            },
-            tls,
             transport: self.transport.unwrap_or(TransportKind::Quic),
             deadline,
-            dial: DialOptions::default(),
+            ..RemoteOptions::through(tls, brokers.collect())
         }
     }
 }
 
 impl fmt::Display for RemoteUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "potemkin://{} {}", self.address, self.target)
+        write!(f, "potemkin://{} {}", self.addresses.join(","), self.target)
     }
 }
 
@@ -108,12 +119,28 @@ impl FromStr for RemoteUrl {
         let (device, query) = rest.split_once('?').unwrap_or((rest, ""));
         let query = Query::parse(query)?;
         Ok(Self {
-            address: address(authority)?,
+            addresses: addresses(authority)?,
             target: query.target(&decode(device)?)?,
             transport: query.transport,
             identity: query.identity,
         })
     }
+}
+
+fn addresses(authority: &str) -> Result<Vec<String>, UrlError> {
+    let addresses: Vec<_> = authority
+        .split(',')
+        .map(address)
+        .collect::<Result<_, _>>()?;
+    if addresses.len() > MAX_BROKERS {
+        return Err(UrlError::Brokers);
+    }
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses[..index].contains(address) {
+            return Err(UrlError::Twice(address.clone()));
+        }
+    }
+    Ok(addresses)
 }
 
 /// `host:port`, the default port added.
@@ -215,7 +242,7 @@ mod tests {
     #[test]
     fn a_device_without_a_port_is_at_the_default_one() {
         let url = parse("potemkin://broker.example/edu-0").unwrap();
-        assert_eq!(url.address, "broker.example:7640");
+        assert_eq!(url.addresses, ["broker.example:7640"]);
         assert_eq!(url.target, Target::Device("edu-0".to_owned()));
         assert_eq!((url.transport, url.identity), (None, None));
     }
@@ -224,7 +251,7 @@ mod tests {
     fn a_selector_has_a_class_and_labels() {
         let url = parse("potemkin://10.0.0.1:99/?class=edu&label.zone=a%20b&label.rack=").unwrap();
         let labels = [("zone", "a b"), ("rack", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        assert_eq!(url.address, "10.0.0.1:99");
+        assert_eq!(url.addresses, ["10.0.0.1:99"]);
         let class = "edu".to_owned();
         let labels = labels.into_iter().collect();
         assert_eq!(url.target, Target::Selector { class, labels });
@@ -232,9 +259,15 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_keeps_its_colons() {
-        let with = |text: &str| parse(text).unwrap().address;
-        assert_eq!(with("potemkin://[fd00::7]/edu-0"), "[fd00::7]:7640");
-        assert_eq!(with("potemkin://[fd00::7]:1/edu-0"), "[fd00::7]:1");
+        let with = |text: &str| parse(text).unwrap().addresses;
+        assert_eq!(with("potemkin://[fd00::7]/edu-0"), ["[fd00::7]:7640"]);
+        assert_eq!(with("potemkin://[fd00::7]:1/edu-0"), ["[fd00::7]:1"]);
+    }
+
+    #[test]
+    fn several_brokers_stand_in_their_order() {
+        let url = parse("potemkin://b1,[fd00::7]:1,10.0.0.1/edu-0").unwrap();
+        assert_eq!(url.addresses, ["b1:7640", "[fd00::7]:1", "10.0.0.1:7640"]);
     }
 
     #[test]
@@ -253,6 +286,8 @@ mod tests {
             ("potemkin://b", "potemkin://"),
             ("potemkin:///d", "potemkin://"),
             ("potemkin://a b/d", "potemkin://"),
+            ("potemkin://a,/d", "potemkin://"),
+            ("potemkin://a,b:7640,b/d", "broker b:7640 is given twice"),
             ("potemkin://b:0/d", "`0` is not a port"),
             ("potemkin://b:65536/d", "`65536` is not a port"),
             ("potemkin://b:/d", "`` is not a port"),
@@ -269,13 +304,16 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
+        let many: Vec<_> = (0..=MAX_BROKERS).map(|n| format!("b{n}")).collect();
+        let many = parse(&format!("potemkin://{}/d", many.join(",")));
+        assert!(matches!(many, Err(UrlError::Brokers)));
         let long = format!("potemkin://b/{}", "d".repeat(MAX_BYTES));
         assert!(matches!(parse(&long), Err(UrlError::Long)));
     }
 
     proptest! {
         #[test]
-        fn no_text_panics_it(text in "(potemkin://)?[\\[\\]:/?&=%a-z0-9é.]{0,40}") {
+        fn no_text_panics_it(text in "(potemkin://)?[\\[\\]:/?&=%,a-z0-9é.]{0,40}") {
             let _ = parse(&text);
         }
     }

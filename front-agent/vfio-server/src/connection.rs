@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,10 +14,12 @@ use potemkin_vfio_user::{Errno, MessageType};
 use tokio::io::Interest;
 
 use crate::control::Client;
+use crate::descriptors::{Bundle, Inherited};
 use crate::dispatch::Dispatch;
 use crate::error::Fault;
 use crate::function::Function;
 use crate::input::{Input, Received};
+use crate::saved::{RestoreError, SavedClient};
 use crate::watch::{Watched, watch};
 
 /// Longest between two parts of a message. Clients send them at once.
@@ -49,19 +52,61 @@ impl<'f, F: Function> Connection<'f, F> {
         })
     }
 
-    /// Serves until a version is agreed on.
-    pub(crate) async fn negotiate(&mut self) -> Result<(), Fault> {
-        while !self.dispatch.is_negotiated() {
-            self.turn().await?;
+    /// A client as it was saved. What it has announced is announced to the function again.
+    pub(crate) fn restore(
+        function: &'f F,
+        path: &'f Path,
+        saved: &SavedClient,
+        inherited: &mut Inherited,
+    ) -> Result<Self, RestoreError> {
+        let socket = inherited.take(saved.socket)?;
+        let mut connection = Self::new(function, socket, path)?;
+        connection.input = Input::restore(&saved.input, inherited)?;
+        connection.client.restore(saved, inherited)?;
+        match connection.dispatch.restore(saved, inherited) {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                connection.close();
+                Err(error)
+            }
         }
-        Ok(())
     }
 
-    /// Serves until the client goes or breaks the protocol.
-    pub(crate) async fn run(&mut self) -> Fault {
+    /// The client as it is between two messages.
+    pub(crate) fn save(&self, bundle: &mut Bundle) -> std::io::Result<SavedClient> {
+        let mut saved = SavedClient {
+            socket: bundle.add(self.socket.get_ref())?,
+            input: self.input.save(bundle)?,
+            ..SavedClient::default()
+        };
+        self.client.save(&mut saved, bundle)?;
+        self.dispatch.save(&mut saved, bundle)?;
+        Ok(saved)
+    }
+
+    /// Serves until a version is agreed on; false when it is to pause first.
+    pub(crate) async fn negotiate(
+        &mut self,
+        mut pause: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<bool, Fault> {
+        while !self.dispatch.is_negotiated() {
+            if !self.turn(pause.as_mut()).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Serves until the client goes or breaks the protocol; none when it is to pause.
+    pub(crate) async fn run(
+        &mut self,
+        mut pause: Pin<&mut impl Future<Output = ()>>,
+    ) -> Option<Fault> {
         loop {
-            if let Err(fault) = self.turn().await {
-                return fault;
+            match self.turn(pause.as_mut()).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(fault) => return Some(fault),
             }
         }
     }
@@ -72,19 +117,23 @@ impl<'f, F: Function> Connection<'f, F> {
         self.dispatch.close();
     }
 
-    /// One receive, and everything that it brought.
-    async fn turn(&mut self) -> Result<(), Fault> {
-        self.receive().await?;
+    /// One receive, and everything that it brought. False: it is to pause instead, and nothing was received.
+    async fn turn(&mut self, pause: Pin<&mut impl Future<Output = ()>>) -> Result<bool, Fault> {
+        tokio::select! {
+            biased;
+            () = pause => return Ok(false),
+            received = self.receive() => received?,
+        }
         self.client.set_busy(true);
         let handled = self.handle_input().await;
         self.flush().await?;
         self.client.set_busy(false);
         handled?;
         self.dispatch.end_of_input();
-        Ok(())
+        Ok(true)
     }
 
-    /// Waits for as long as it takes for a message, but not for the rest of one: a client that is gone may have left us its own end.
+    /// Cancel-safe: what has come is in the input. Waits for as long as it takes for a message, but not for the rest of one: a client that is gone may have left us its own end.
     async fn receive(&mut self) -> Result<(), Fault> {
         if self.input.is_empty() {
             return poll_fn(|cx| self.poll_receive(cx)).await;

@@ -1,20 +1,23 @@
 //! What a function may do to the client: interrupts, unplug, DMA by message.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use potemkin_vfio_user::message::{DmaAccess, IrqIndex};
-use potemkin_vfio_user::{Command, Errno, Header};
+use potemkin_vfio_user::{Command, Errno, Header, MAX_DATA_XFER};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use crate::descriptors::{Bundle, Inherited};
 use crate::dma_requests::DmaRequests;
 use crate::function::FunctionInfo;
 use crate::irqs::Irqs;
 use crate::link::Link;
+use crate::saved::{RestoreError, SavedClient};
 
 pub use crate::irqs::Delivery;
 
@@ -199,6 +202,33 @@ impl Client {
             busy: Cell::new(false),
             idle: Notify::new(),
         }
+    }
+
+    pub(crate) fn save(&self, saved: &mut SavedClient, bundle: &mut Bundle) -> io::Result<()> {
+        saved.limit = self.limit.get();
+        saved.next_id = self.next_id.get();
+        saved.backlog = self.link.save();
+        saved.irqs = self.irqs.borrow().save(bundle)?;
+        saved.requests = self.dma.save();
+        Ok(())
+    }
+
+    pub(crate) fn restore(
+        &self,
+        saved: &SavedClient,
+        inherited: &mut Inherited,
+    ) -> Result<(), RestoreError> {
+        if !(1..=MAX_DATA_XFER).contains(&saved.limit) {
+            return Err(RestoreError::Invalid("limit"));
+        }
+        self.limit.set(saved.limit);
+        self.next_id.set(saved.next_id);
+        self.link.restore(saved.backlog.clone());
+        self.irqs().restore(&saved.irqs, inherited)?;
+        if !self.dma.restore(&saved.requests) {
+            return Err(RestoreError::Invalid("requests"));
+        }
+        Ok(())
     }
 
     /// The interrupts. The borrow ends before anything of the function's is called.

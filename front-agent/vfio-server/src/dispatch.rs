@@ -1,5 +1,7 @@
 //! What each message does.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -14,10 +16,12 @@ use potemkin_vfio_user::{Command, Errno, Header, HeaderError, MAX_DATA_XFER};
 use tracing::{debug, info, warn};
 
 use crate::control::{Client, ClientControl};
+use crate::descriptors::{AdoptError, Bundle, Inherited};
 use crate::error::{Fault, Refusal};
 use crate::function::{DmaWindow, Function, FunctionInfo, Region};
 use crate::irqs::Then;
 use crate::link::Link;
+use crate::saved::{RestoreError, SavedClient};
 use crate::windows::{MAX_DMA_WINDOWS, Windows};
 
 /// Bytes of replies after which they go out; see [`Link`] for why it is not more.
@@ -92,6 +96,49 @@ impl<'f, F: Function> Dispatch<'f, F> {
             negotiated: false,
             refusals: Refusals { path, count: 0 },
         }
+    }
+
+    pub(crate) fn save(&self, saved: &mut SavedClient, bundle: &mut Bundle) -> io::Result<()> {
+        saved.negotiated = self.negotiated;
+        saved.refused = self.refusals.count;
+        (saved.windows, saved.files) = self.windows.save(bundle)?;
+        Ok(())
+    }
+
+    /// The function gets the client and its windows again. After an error [`Self::close`] takes them back.
+    pub(crate) fn restore(
+        &mut self,
+        saved: &SavedClient,
+        inherited: &mut Inherited,
+    ) -> Result<(), RestoreError> {
+        self.refusals.count = saved.refused;
+        if saved.negotiated {
+            self.negotiated = true;
+            self.function
+                .connected(ClientControl::new(Rc::clone(&self.client)));
+        } else if !saved.windows.is_empty() {
+            return Err(RestoreError::Invalid("windows"));
+        }
+        let files = saved.files.iter().map(|&fd| inherited.take(fd));
+        let files: Vec<_> = files
+            .map(|fd| Ok(Arc::new(File::from(fd?))))
+            .collect::<Result<_, AdoptError>>()?;
+        for window in &saved.windows {
+            let file = match window.file {
+                None => None,
+                Some(at) => Some(files.get(at).ok_or(RestoreError::Invalid("windows"))?),
+            };
+            let (window, kept) = self.windows.restore(window, file)?;
+            let map = DmaMap {
+                protection: window.protection,
+                offset: window.file.as_ref().map_or(0, |(_, offset)| *offset),
+                address: window.address,
+                size: window.size,
+            };
+            self.function.dma_map(window)?;
+            self.windows.insert(&map, kept);
+        }
+        Ok(())
     }
 
     pub(crate) fn client(&self) -> &Rc<Client> {

@@ -8,6 +8,7 @@ use potemkin_vfio_user::message::DmaAccess;
 use potemkin_vfio_user::{Command, Errno, Header};
 
 use crate::error::Fault;
+use crate::saved::SavedRequest;
 
 /// Most of them unanswered at a time.
 const MAX_OUTSTANDING: usize = 8;
@@ -92,6 +93,41 @@ impl DmaRequests {
             State::Waiting(None) | State::Answered(_) => {}
         }
         Ok(())
+    }
+
+    /// What was asked and is not answered. Nobody waits for it in another process.
+    pub(crate) fn save(&self) -> Vec<SavedRequest> {
+        let slots = self.slots.borrow();
+        let waits = slots.iter().flatten();
+        let waits = waits.filter(|slot| !matches!(slot.state, State::Answered(_)));
+        let save = |slot: &Slot| SavedRequest {
+            id: slot.id,
+            write: slot.command == Command::DmaWrite,
+            address: slot.access.address,
+            count: slot.access.count,
+        };
+        waits.map(save).collect()
+    }
+
+    /// Replies that may still come. False when they are too many.
+    pub(crate) fn restore(&self, saved: &[SavedRequest]) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        for (slot, request) in slots.iter_mut().zip(saved) {
+            *slot = Some(Slot {
+                id: request.id,
+                command: if request.write {
+                    Command::DmaWrite
+                } else {
+                    Command::DmaRead
+                },
+                access: DmaAccess {
+                    address: request.address,
+                    count: request.count,
+                },
+                state: State::Abandoned,
+            });
+        }
+        saved.len() <= slots.len()
     }
 
     /// The client has gone: nothing will be answered.

@@ -1,10 +1,14 @@
 //! What has come from the client and is not handled yet.
 
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use potemkin_vfio_user::fdpass::{self, MAX_FDS, ReceiveError};
-use potemkin_vfio_user::{HEADER_LEN, Header, HeaderError};
+use potemkin_vfio_user::{HEADER_LEN, Header, HeaderError, MAX_DATA_XFER};
+
+use crate::descriptors::{Bundle, Inherited};
+use crate::saved::{RestoreError, SavedInput};
 
 /// Bytes of one receive: 1,600 posted register writes. It grows to the longest message, 64 KiB, if one comes.
 const ROOM: usize = 64 << 10;
@@ -41,6 +45,40 @@ impl Input {
             fds: Vec::new(),
             arrived: Vec::new(),
         }
+    }
+
+    /// What was saved, for the messages that follow.
+    pub(crate) fn restore(
+        saved: &SavedInput,
+        inherited: &mut Inherited,
+    ) -> Result<Self, RestoreError> {
+        let mut input = Self::new();
+        let end = saved.bytes.len();
+        if end > input.bytes.len() + HEADER_LEN + MAX_DATA_XFER as usize
+            || saved.fds.len() > 2 * MAX_FDS
+            || !saved.fds.iter().all(|&(last, _)| last < end)
+        {
+            return Err(RestoreError::Invalid("input"));
+        }
+        if input.bytes.len() < end {
+            input.bytes.resize(end, 0);
+        }
+        input.bytes[..end].copy_from_slice(&saved.bytes);
+        input.end = end;
+        for &(last, fd) in &saved.fds {
+            input.fds.push((last, inherited.take(fd)?));
+        }
+        Ok(input)
+    }
+
+    /// What is not handled: part of a message.
+    pub(crate) fn save(&self, bundle: &mut Bundle) -> io::Result<SavedInput> {
+        let fds = self.fds.iter();
+        let fds = fds.map(|(last, fd)| Ok((last - self.start, bundle.add(fd)?)));
+        Ok(SavedInput {
+            bytes: self.bytes[self.start..self.end].to_vec(),
+            fds: fds.collect::<io::Result<_>>()?,
+        })
     }
 
     /// Whether part of a message is here.

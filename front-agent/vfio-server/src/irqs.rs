@@ -1,5 +1,6 @@
 //! The interrupts of one client: eventfds, masks, what is pending (VFIO's `VFIO_DEVICE_SET_IRQS`).
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
@@ -7,9 +8,11 @@ use potemkin_vfio_user::Errno;
 use potemkin_vfio_user::message::{IrqAction, IrqData, IrqIndex, IrqInfo, IrqInfoFlags, SetIrqs};
 use tokio::io::Interest;
 
+use crate::descriptors::{Bundle, Inherited};
 use crate::error::Refusal;
 use crate::eventfd::Eventfd;
 use crate::function::FunctionInfo;
+use crate::saved::{RestoreError, SavedIrqs, SavedVector};
 use crate::watch::{Watched, watch};
 
 /// The interrupts, by type.
@@ -69,6 +72,58 @@ impl Irqs {
             intx_mask: None,
             intx_unmask: None,
         }
+    }
+
+    pub(crate) fn save(&self, bundle: &mut Bundle) -> io::Result<SavedIrqs> {
+        let mut vectors = Vec::new();
+        for of_type in &self.vectors {
+            let saved = of_type.iter().map(|vector| vector.save(bundle));
+            vectors.push(saved.collect::<io::Result<_>>()?);
+        }
+        let mut watched = |eventfd: &Option<WatchedEventfd>| {
+            let descriptor = eventfd.as_ref().map(|watched| watched.eventfd.descriptor());
+            descriptor.map(|fd| bundle.add(&*fd)).transpose()
+        };
+        Ok(SavedIrqs {
+            vectors,
+            level: self.level,
+            intx_mask: watched(&self.intx_mask)?,
+            intx_unmask: watched(&self.intx_unmask)?,
+        })
+    }
+
+    /// As they were saved; nothing is delivered by that.
+    pub(crate) fn restore(
+        &mut self,
+        saved: &SavedIrqs,
+        inherited: &mut Inherited,
+    ) -> Result<(), RestoreError> {
+        let counts = self.vectors.iter().map(Vec::len);
+        if !counts.eq(saved.vectors.iter().map(Vec::len)) {
+            return Err(RestoreError::Invalid("irqs"));
+        }
+        let mut take = |fd: Option<i32>| {
+            let eventfd = fd.map(|fd| {
+                let fd = inherited.take(fd)?;
+                Eventfd::from_client(fd).map_err(|_| RestoreError::Invalid("irqs"))
+            });
+            eventfd.transpose()
+        };
+        for (of_type, saved) in self.vectors.iter_mut().zip(&saved.vectors) {
+            for (vector, saved) in of_type.iter_mut().zip(saved) {
+                *vector = Vector {
+                    trigger: take(saved.trigger)?,
+                    masked: saved.masked,
+                    pending: saved.pending,
+                };
+            }
+        }
+        self.level = saved.level;
+        let mut watched =
+            |fd| -> Result<_, RestoreError> { Ok(take(fd)?.map(WatchedEventfd::new).transpose()?) };
+        self.intx_mask = watched(saved.intx_mask)?;
+        self.intx_unmask = watched(saved.intx_unmask)?;
+        Ok(())
     }
 
     /// The answer to `DEVICE_GET_IRQ_INFO`.
@@ -296,6 +351,17 @@ impl Irqs {
 }
 
 impl Vector {
+    fn save(&self, bundle: &mut Bundle) -> io::Result<SavedVector> {
+        let trigger = self.trigger.as_ref();
+        Ok(SavedVector {
+            trigger: trigger
+                .map(|eventfd| bundle.add(&*eventfd.descriptor()))
+                .transpose()?,
+            masked: self.masked,
+            pending: self.pending,
+        })
+    }
+
     /// Delivers what is pending, if it can be now.
     fn flush(&mut self) {
         if let (true, false, Some(eventfd)) = (self.pending, self.masked, &self.trigger) {

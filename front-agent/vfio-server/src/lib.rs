@@ -18,8 +18,15 @@
 //! uncertain ends the connection, and nothing else. A client holds at most one message of 64 KiB in each direction,
 //! [`MAX_DMA_WINDOWS`] windows, in [`MAX_DMA_FILES`] files, and a few eventfds per interrupt.
 
+//!
+//! # Another process
+//!
+//! A client that is paused between two messages can be saved, and restored in another process that has inherited its descriptors: QEMU does
+//! not connect again, so an agent that is to be upgraded must not close its socket.
+
 mod connection;
 mod control;
+mod descriptors;
 mod dispatch;
 mod dma_requests;
 mod error;
@@ -28,15 +35,23 @@ mod function;
 mod input;
 mod irqs;
 mod link;
+mod paused;
 mod rescue;
+mod saved;
 mod server;
 mod socket;
 mod watch;
 mod windows;
 
 pub use control::{ClientControl, Delivery, DmaError};
+pub use descriptors::{AdoptError, Bundle, Inherited};
 pub use error::{BindError, ServeError};
 pub use function::{DmaWindow, Function, FunctionInfo, Region};
+pub use paused::{Ended, Paused};
+pub use saved::{
+    RestoreError, SavedClient, SavedInput, SavedIrqs, SavedListener, SavedRequest, SavedVector,
+    SavedWindow,
+};
 pub use server::{Options, Server};
 pub use socket::Listener;
 pub use windows::{MAX_DMA_FILES, MAX_DMA_WINDOWS};

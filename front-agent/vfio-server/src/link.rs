@@ -80,6 +80,20 @@ impl Link {
         !self.backlog.borrow().sends.is_empty()
     }
 
+    /// What the socket did not take, of a send that has begun to go the rest.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        let backlog = self.backlog.borrow();
+        let all: Vec<u8> = backlog.sends.iter().flatten().copied().collect();
+        all[backlog.gone.min(all.len())..].to_vec()
+    }
+
+    /// Bytes that go first. They were cut already: the client has a whole header, or waits for more.
+    pub(crate) fn restore(&self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.backlog.borrow_mut().sends.push_front(bytes);
+        }
+    }
+
     /// Sends more of the backlog; whether it is empty now.
     pub(crate) fn drain(&self) -> bool {
         let mut backlog = self.backlog.borrow_mut();

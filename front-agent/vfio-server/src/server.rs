@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,8 +13,11 @@ use tokio::io::Interest;
 use tracing::{debug, info, warn};
 
 use crate::connection::Connection;
+use crate::descriptors::{Bundle, Inherited};
 use crate::error::{BindError, Fault, ServeError};
 use crate::function::Function;
+use crate::paused::{Ended, Paused};
+use crate::saved::{RestoreError, SavedClient, SavedListener};
 use crate::socket::Listener;
 use crate::watch::{Watched, watch};
 
@@ -62,6 +65,54 @@ impl Server {
         })
     }
 
+    /// Goes on listening at `path` on a socket that another process has bound there.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: it was not inherited, or is no socket that listens.
+    pub fn adopt(
+        path: impl AsRef<Path>,
+        options: Options,
+        saved: &SavedListener,
+        inherited: &mut Inherited,
+    ) -> Result<Self, BindError> {
+        Ok(Self {
+            listener: Listener::adopt(path.as_ref(), saved, inherited)?,
+            options,
+        })
+    }
+
+    /// The client that another process has served, for [`Self::serve_from`]; none if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`]: what was saved cannot be, or the function does not take it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O enabled.
+    pub fn restore<'f, F: Function>(
+        &'f self,
+        function: &'f F,
+        saved: Option<&SavedClient>,
+        inherited: &mut Inherited,
+    ) -> Result<Paused<'f, F>, RestoreError> {
+        let restore = |saved| Connection::restore(function, self.path(), saved, inherited);
+        let connection = saved.map(restore).transpose()?;
+        Ok(Paused {
+            connection: connection.map(Box::new),
+        })
+    }
+
+    /// The listening socket, for another process.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn save(&self, bundle: &mut Bundle) -> std::io::Result<SavedListener> {
+        self.listener.save(bundle)
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -84,36 +135,80 @@ impl Server {
         function: &F,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
+        let never = std::future::pending();
+        let served = self.serve_from(function, Paused::default(), shutdown, never);
+        served.await.map(drop)
+    }
+
+    /// The same, beginning with the client that was paused, until `shutdown` or `pause` is ready. What the client has asked is answered
+    /// before it is paused; what it asks then waits in its socket, or has come in part.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::serve`].
+    ///
+    /// # Panics
+    ///
+    /// As for [`Self::serve`].
+    pub async fn serve_from<'f, F: Function>(
+        &'f self,
+        function: &'f F,
+        from: Paused<'f, F>,
+        shutdown: impl Future<Output = ()>,
+        pause: impl Future<Output = ()>,
+    ) -> Result<Ended<'f, F>, ServeError> {
         let watched =
             watch(self.listener.descriptor(), Interest::READABLE).map_err(ServeError::Listener)?;
-        let mut shutdown = pin!(shutdown);
+        let (mut shutdown, mut pause) = (pin!(shutdown), pin!(pause));
+        let mut present = from.connection;
         loop {
-            let socket = tokio::select! {
-                biased;
-                () = &mut shutdown => return Ok(()),
-                socket = self.accept(&watched) => socket?,
-            };
-            let Ok(mut connection) = Connection::new(function, socket, self.path()) else {
-                warn!(socket = %self.path().display(), "no room to serve a client; it is disconnected");
-                continue;
+            let mut connection = match present.take() {
+                Some(connection) => connection,
+                None => {
+                    let socket = tokio::select! {
+                        biased;
+                        () = &mut shutdown => return Ok(Ended::Stopped),
+                        () = &mut pause => return Ok(Ended::Paused(Paused::default())),
+                        socket = self.accept(&watched) => socket?,
+                    };
+                    let Ok(connection) = Connection::new(function, socket, self.path()) else {
+                        warn!(socket = %self.path().display(), "no room to serve a client; it is disconnected");
+                        continue;
+                    };
+                    Box::new(connection)
+                }
             };
             let fault = tokio::select! {
                 biased;
-                fault = self.serve_one(&mut connection) => Some(fault),
-                () = &mut shutdown => None,
+                fault = self.serve_one(&mut connection, pause.as_mut()) => fault,
+                () = &mut shutdown => {
+                    connection.close();
+                    return Ok(Ended::Stopped);
+                }
                 never = self.announce_waiting(&watched) => match never {},
             };
+            let Some(fault) = fault else {
+                return Ok(Ended::Paused(Paused {
+                    connection: Some(connection),
+                }));
+            };
             connection.close();
-            let Some(fault) = fault else { return Ok(()) };
             self.log(&fault);
         }
     }
 
-    async fn serve_one<F: Function>(&self, connection: &mut Connection<'_, F>) -> Fault {
-        match tokio::time::timeout(self.options.handshake_timeout, connection.negotiate()).await {
-            Ok(Ok(())) => connection.run().await,
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::NoVersion,
+    /// None: it is to pause.
+    async fn serve_one<F: Function>(
+        &self,
+        connection: &mut Connection<'_, F>,
+        mut pause: Pin<&mut impl Future<Output = ()>>,
+    ) -> Option<Fault> {
+        let handshake = connection.negotiate(pause.as_mut());
+        match tokio::time::timeout(self.options.handshake_timeout, handshake).await {
+            Ok(Ok(true)) => connection.run(pause).await,
+            Ok(Ok(false)) => None,
+            Ok(Err(fault)) => Some(fault),
+            Err(_) => Some(Fault::NoVersion),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The listening socket and its name in the file system.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,12 @@ use rustix::fs::{
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
     socket_with,
+    sockopt::{socket_acceptconn, socket_domain},
 };
 
+use crate::descriptors::{Bundle, Inherited};
 use crate::error::BindError;
+use crate::saved::SavedListener;
 
 /// Clients that may wait for the present one to go; more are told to try again.
 const BACKLOG: i32 = 8;
@@ -86,7 +90,46 @@ impl Listener {
         Ok(listener)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The socket for another process.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn save(&self, bundle: &mut Bundle) -> io::Result<SavedListener> {
+        Ok(SavedListener {
+            socket: bundle.add(&*self.socket)?,
+            name: self.identity,
+        })
+    }
+
+    /// Goes on listening on a socket that another process has bound at `path`, and listened on.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: it was not inherited, or is no UNIX socket that listens.
+    pub fn adopt(
+        path: &Path,
+        saved: &SavedListener,
+        inherited: &mut Inherited,
+    ) -> Result<Self, BindError> {
+        let at = Place { path };
+        let step = "looking at the socket that was handed over";
+        let socket = inherited.take(saved.socket);
+        let socket = socket.map_err(|_| at.failed(step)(Errno::BADF))?;
+        let listens = socket_acceptconn(&socket).map_err(at.failed(step))?;
+        let domain = socket_domain(&socket).map_err(at.failed(step))?;
+        if !listens || domain != AddressFamily::UNIX {
+            return Err(at.failed(step)(Errno::INVAL));
+        }
+        Ok(Self {
+            socket: Arc::new(socket),
+            path: path.to_owned(),
+            identity: saved.name,
+        })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

@@ -1,15 +1,20 @@
 //! The DMA windows that a client has announced.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use potemkin_vfio_user::Errno;
 use potemkin_vfio_user::message::{DmaMap, Protection};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs};
 
+use crate::descriptors::Bundle;
 use crate::error::Refusal;
+use crate::function::DmaWindow;
+use crate::saved::{RestoreError, SavedWindow};
 
 /// Most DMA windows of a client. QEMU has about 20, plus one a memory slot; with an IOMMU for its guest one a page, and then the bound is its own.
 pub const MAX_DMA_WINDOWS: usize = 65_535;
@@ -32,8 +37,11 @@ pub(crate) struct Windows {
 struct Window {
     /// Not 0, and address + size does not overflow.
     size: u64,
+    protection: Protection,
+    /// Where it begins in its file.
+    offset: u64,
     /// Keeps its entry alive.
-    _file: Option<WindowFile>,
+    file: Option<WindowFile>,
 }
 
 /// Which file, and opened for what: file system, inode, flags.
@@ -69,9 +77,18 @@ impl Windows {
             return Err(Refusal::because(Errno::NOSPC, "too many windows"));
         }
         let Some(file) = file else { return Ok(None) };
+        self.keep(map, File::from(file)).map(Some)
+    }
+
+    /// What of a file to hold for this window.
+    fn keep(
+        &mut self,
+        map: &DmaMap,
+        file: impl Into<Arc<File>> + AsFd,
+    ) -> Result<WindowFile, Refusal> {
         let key = check_file(map, &file)?;
         if let Some(file) = self.files.get(&key).and_then(Weak::upgrade) {
-            return Ok(Some(WindowFile { key, file }));
+            return Ok(WindowFile { key, file });
         }
         if self.files.len() >= MAX_DMA_FILES {
             self.files.retain(|_, file| file.strong_count() > 0);
@@ -79,8 +96,74 @@ impl Windows {
         if self.files.len() >= MAX_DMA_FILES {
             return Err(Refusal::because(Errno::NOSPC, "windows in too many files"));
         }
-        let file = Arc::new(File::from(file));
-        Ok(Some(WindowFile { key, file }))
+        let file = file.into();
+        Ok(WindowFile { key, file })
+    }
+
+    /// The windows, and the files that they are in.
+    pub(crate) fn save(&self, bundle: &mut Bundle) -> io::Result<(Vec<SavedWindow>, Vec<i32>)> {
+        let (mut windows, mut files) = (Vec::new(), Vec::new());
+        let mut places = HashMap::new();
+        for (&address, window) in &self.by_address {
+            let file = match &window.file {
+                None => None,
+                Some(WindowFile { key, file }) => Some(match places.entry(*key) {
+                    Entry::Occupied(place) => *place.get(),
+                    Entry::Vacant(place) => {
+                        files.push(bundle.add(&**file)?);
+                        *place.insert(files.len() - 1)
+                    }
+                }),
+            };
+            windows.push(SavedWindow {
+                address,
+                size: window.size,
+                read: window.protection.read,
+                write: window.protection.write,
+                file,
+                offset: window.offset,
+            });
+        }
+        Ok((windows, files))
+    }
+
+    /// A window that was saved, as the function gets it, and what to insert once it has; checked as one that a client announces.
+    pub(crate) fn restore(
+        &mut self,
+        saved: &SavedWindow,
+        file: Option<&Arc<File>>,
+    ) -> Result<(DmaWindow, Option<WindowFile>), RestoreError> {
+        let SavedWindow {
+            address,
+            size,
+            read,
+            write,
+            offset,
+            ..
+        } = *saved;
+        let map = DmaMap {
+            protection: Protection { read, write },
+            offset,
+            address,
+            size,
+        };
+        let ends = address.checked_add(size).and(offset.checked_add(size));
+        if size == 0 || ends.is_none() {
+            return Err(RestoreError::Invalid("windows"));
+        }
+        let refused = |_| RestoreError::Invalid("windows");
+        self.check(&map, None).map_err(refused)?;
+        let kept = match file {
+            None => None,
+            Some(file) => Some(self.keep(&map, Arc::clone(file)).map_err(refused)?),
+        };
+        let window = DmaWindow {
+            address,
+            size,
+            protection: map.protection,
+            file: kept.as_ref().map(|kept| (kept.shared(), offset)),
+        };
+        Ok((window, kept))
     }
 
     /// Adds a window that [`Self::check`] has found good.
@@ -90,7 +173,9 @@ impl Windows {
         }
         let window = Window {
             size: map.size,
-            _file: file,
+            protection: map.protection,
+            offset: map.offset,
+            file,
         };
         self.by_address.insert(map.address, window);
     }
@@ -136,7 +221,7 @@ impl Windows {
 }
 
 /// The descriptor is a file that has all of the window and was opened for what the window allows: which one.
-fn check_file(map: &DmaMap, file: &OwnedFd) -> Result<FileKey, Refusal> {
+fn check_file(map: &DmaMap, file: &impl AsFd) -> Result<FileKey, Refusal> {
     let refuse = |errno, what| Err(Refusal::because(errno, what));
     let Ok(stat) = fstat(file) else {
         return refuse(Errno::BADF, "the descriptor says nothing about itself");

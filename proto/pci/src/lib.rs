@@ -20,6 +20,7 @@ pub mod capability;
 mod config_space;
 mod decode;
 mod descriptor;
+pub mod hex;
 mod mapping;
 mod message;
 mod msix_table;
@@ -31,11 +32,15 @@ pub use address::{ParseAddressError, PciAddress};
 pub use bar::{Bar, BarError, BarKind};
 pub use builder::{BuildError, DescriptorBuilder, PlatformBuilder};
 pub use capability::{Capability, CapabilityError, ExtendedCapability};
-pub use config_space::{ConfigSpace, Volatile, WriteOutcome};
+pub use config_space::{
+    ConfigSpace, SavedConfig, SavedConfigError, SavedRegister, SavedWide, Volatile, WriteOutcome,
+};
 pub use decode::{decode_memory, decode_port};
 pub use descriptor::{
-    BarParts, Class, Descriptor, DescriptorError, DescriptorParts, InterruptParts, Interrupts,
-    Mask, MsixPart, RangeConflict, RangeParts, Region, RegisterRange, WritePolicy,
+    BarParts, Class, Descriptor, DescriptorError, DescriptorParts, Difference, FailedRegister,
+    FailedRegisterParts, InterruptParts, Interrupts, Mask, MsixPart, RangeConflict, RangeParts,
+    Recovery, RecoveryError, RecoveryList, RecoveryParts, Region, RegisterRange, ResetWrite,
+    ResetWriteParts, WritePolicy,
 };
 pub use mapping::{AddressKind, Mapping};
 pub use message::Message;

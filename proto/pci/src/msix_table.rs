@@ -145,6 +145,11 @@ impl MsixTable {
         None
     }
 
+    /// No vector is pending any more; the table stays.
+    pub fn forget_pending(&mut self) {
+        self.pending.fill(0);
+    }
+
     /// Vectors: 1 to 2,048.
     #[must_use]
     pub fn vectors(&self) -> usize {

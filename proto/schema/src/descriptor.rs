@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use potemkin_pci::{
     AddressKind, BarIndex, BarKind, BarParts, Descriptor, DescriptorError, DescriptorParts,
-    InterruptParts, PlatformParts, PlatformRange, RangeAction, RangeParts, WritePolicy,
+    FailedRegisterParts, InterruptParts, PlatformParts, PlatformRange, RangeAction, RangeParts,
+    RecoveryParts, ResetWriteParts, WritePolicy,
 };
 
 use crate::v1;
@@ -86,6 +87,7 @@ pub fn decode(message: v1::DeviceDescriptor) -> Result<Descriptor, DescriptorFie
             msix_vectors: interrupts.msix_vectors,
         },
         platform: message.platform.as_ref().map(platform).transpose()?,
+        recovery: recovery(&message.recovery.unwrap_or_default()),
     };
     Ok(Descriptor::try_from(parts)?)
 }
@@ -109,6 +111,7 @@ impl From<&Descriptor> for v1::DeviceDescriptor {
                 msix_vectors: parts.interrupts.msix_vectors,
             }),
             platform: parts.platform.as_ref().map(platform_message),
+            recovery: recovery_message(&parts.recovery),
         }
     }
 }
@@ -216,6 +219,48 @@ fn region(position: usize, value: u32) -> Result<BarIndex, DescriptorFieldError>
         .ok_or(DescriptorFieldError::Region { position, value })
 }
 
+fn recovery(message: &v1::Recovery) -> RecoveryParts {
+    let failed = |register: &v1::FailedRegister| FailedRegisterParts {
+        bar: register.bar,
+        offset: register.offset,
+        width: register.width,
+        value: register.value,
+    };
+    let reset = |write: &v1::ResetWrite| ResetWriteParts {
+        bar: write.bar,
+        offset: write.offset,
+        width: write.width,
+        mask: write.mask,
+        value: write.value,
+    };
+    RecoveryParts {
+        failed_image: message.failed_image.iter().map(failed).collect(),
+        reset_writes: message.reset_writes.iter().map(reset).collect(),
+    }
+}
+
+/// None when there is nothing to say, as before there was such a field.
+fn recovery_message(parts: &RecoveryParts) -> Option<v1::Recovery> {
+    let failed = |register: &FailedRegisterParts| v1::FailedRegister {
+        bar: register.bar,
+        offset: register.offset,
+        width: register.width,
+        value: register.value,
+    };
+    let reset = |write: &ResetWriteParts| v1::ResetWrite {
+        bar: write.bar,
+        offset: write.offset,
+        width: write.width,
+        mask: write.mask,
+        value: write.value,
+    };
+    let message = v1::Recovery {
+        failed_image: parts.failed_image.iter().map(failed).collect(),
+        reset_writes: parts.reset_writes.iter().map(reset).collect(),
+    };
+    (parts != &RecoveryParts::default()).then_some(message)
+}
+
 fn platform_message(platform: &PlatformParts) -> v1::Platform {
     v1::Platform {
         ranges: platform.ranges.iter().map(platform_range_message).collect(),
@@ -272,7 +317,10 @@ fn range_message(range: &RangeParts) -> v1::RegisterRange {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use potemkin_pci::{Bar, Capability, DescriptorBuilder, PlatformBuilder, RegisterRange};
+    use potemkin_pci::{
+        Bar, Capability, DescriptorBuilder, FailedRegister, PlatformBuilder, RegisterRange,
+        ResetWrite, Width,
+    };
     use prost::Message;
 
     use super::*;
@@ -294,6 +342,19 @@ mod tests {
             .volatile(0xf0, &[0x0f])
             .forwarded(0x04, &[0x04])
             .config_writes(WritePolicy::Posted)
+            .failed(FailedRegister {
+                bar: BarIndex::B0,
+                offset: 0x1c,
+                width: Width::B4,
+                value: 2,
+            })
+            .reset_by(ResetWrite {
+                bar: BarIndex::B2,
+                offset: 0x14,
+                width: Width::B2,
+                mask: 0x101,
+                value: 0x100,
+            })
             .build()
             .unwrap()
     }
@@ -320,6 +381,12 @@ mod tests {
             ))
             .at(PlatformRange::ignore(AddressKind::Port, 0x80, 1))
             .line(1)
+            .failed(FailedRegister {
+                bar: BarIndex::B3,
+                offset: 4,
+                width: Width::B1,
+                value: 0xc0,
+            })
             .build()
             .unwrap()
     }

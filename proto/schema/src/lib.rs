@@ -3,9 +3,10 @@
 //! The schema itself is documented field by field in `potemkin/v1/*.proto`; everything needed to write an agent or a host
 //! in another language stands there.
 
+pub mod check;
 pub mod descriptor;
 
-/// Version 1 of the protocol, as generated from the schema.
+/// The package `potemkin.v1`, as generated from the schema.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/potemkin.v1.rs"));

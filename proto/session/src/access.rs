@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use potemkin_pci::{Space, Width};
+use serde::{Deserialize, Serialize};
 
 /// Most data that one access carries, in bytes.
 pub const MAX_ACCESS_BYTES: usize = 4_096;
@@ -159,7 +160,8 @@ pub enum Status {
 }
 
 /// Why DMA moved no byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DmaError {
     /// Outside of every mapped window, or past the end of the address space.
     #[error("not all of it lies in mapped windows of guest memory")]

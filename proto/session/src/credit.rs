@@ -17,6 +17,9 @@ pub const DMA_READ_WINDOW: u64 = 8_192;
 /// Message-signalled interrupts that may be unacknowledged. Past it they coalesce at the host.
 pub const MESSAGE_WINDOW: u32 = 256;
 
+/// More than a session ever comes to: totals below it can be added up.
+const TOTAL_MAX: u64 = u64::MAX / 4;
+
 /// What an item with this many data bytes costs.
 pub const fn cost(data_bytes: usize) -> u64 {
     1 + data_bytes as u64 / 64
@@ -46,6 +49,16 @@ impl Allowance {
         fits
     }
 
+    /// Used and limit, for [`Self::restore`].
+    pub(crate) fn parts(&self) -> (u64, u64) {
+        (self.used, self.limit)
+    }
+
+    /// None when more was used than allowed.
+    pub(crate) fn restore(used: u64, limit: u64) -> Option<Self> {
+        (used <= limit && limit <= TOTAL_MAX).then_some(Self { used, limit })
+    }
+
     /// The peer's news; an older, lower limit says nothing.
     pub fn raise(&mut self, limit: u64) {
         self.limit = self.limit.max(limit);
@@ -71,6 +84,23 @@ impl Grant {
             freed: 0,
             lent: 0,
         }
+    }
+
+    /// Received, freed and lent, for [`Self::restore`].
+    pub(crate) fn parts(&self) -> (u64, u64, u64) {
+        (self.received, self.freed, self.lent)
+    }
+
+    /// None when these cannot be a class's with that window.
+    pub(crate) fn restore(window: u64, (received, freed, lent): (u64, u64, u64)) -> Option<Self> {
+        let grant = Self {
+            window,
+            received,
+            freed,
+            lent,
+        };
+        let sound = freed <= received && received <= TOTAL_MAX && lent <= TOTAL_MAX;
+        (sound && received <= grant.limit()).then_some(grant)
     }
 
     /// The limit to tell the sender.

@@ -4,9 +4,17 @@
 //! [`Front::handle_frame`]; answers, and what the device started itself, come out of [`Front::poll_event`] in the host's order.
 //! Time is an argument. Whether DMA and interrupts may touch the guest is for whoever takes the events to decide, at the moment of
 //! doing it: the core numbers the DMA generations and tells the host of them.
+//!
+//! A session lives on when its path is lost ([`Front::handle_lost`]): accesses are taken and wait, each for its deadline. A driver that has a new
+//! stream says so by [`Front::dial`], and goes on as on the first.
 
 mod dma;
+mod faults;
+mod flights;
 mod incoming;
+mod path;
+mod saved;
+mod succession;
 mod types;
 
 use std::{
@@ -15,41 +23,49 @@ use std::{
 };
 
 use bytes::Bytes;
-use potemkin_proto::v1::{CloseCode, FrameHeader, SessionClose, SessionOpen};
+use potemkin_proto::v1::{CloseCode, FrameHeader, SessionClose};
 
 use crate::{
-    VERSION,
+    VERSION, VERSION_MIN,
     access::{DmaError, Extent, ForwardEvent, Location, MAX_ACCESS_BYTES, Posting},
     batch::BatchWriter,
-    credit::{Allowance, DMA_WRITE_WINDOW, cost},
-    frame::{self, Body, Frame, MAX_BATCH_BYTES, header_for},
+    credit::{Allowance, cost},
+    frame::{self, Body, MAX_BATCH_BYTES, header_for},
+    ids::Path,
+    planted::{self, Bug},
+    sent::SentBatch,
     violation::Violation,
 };
 use dma::{Dma, Due};
+use flights::Flights;
+use path::PathWatch;
+pub use saved::{
+    NotSaved, SavedAccess, SavedAllowance, SavedBatch, SavedDma, SavedDue, SavedError, SavedFront,
+    SavedGrant,
+};
+pub use succession::Legacy;
 pub use types::{
     DmaRead, DmaWrite, Failure, FrontConfig, FrontCounters, FrontEvent, FrontState, Refused,
     Revocation,
 };
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Outstanding {
     sequence: u64,
     /// Bytes that its completion holds when it is good.
     answer_bytes: usize,
+    /// Credits that it holds until its completion is acknowledged.
+    cost: u64,
 }
 
-/// Items that were sent or queued together, for the deadline.
-#[derive(Debug)]
-struct Flight {
-    last_sequence: u64,
-    deadline: Instant,
-}
-
-/// The front half of a session.
-#[derive(Debug)]
+/// The front half of a session. A copy is the session as of now: what a machine has that is set back to this moment.
+#[derive(Debug, Clone)]
 pub struct Front {
     config: FrontConfig,
     state: FrontState,
+    /// That was chosen with the host; 0 before.
+    version: u32,
+    watch: PathWatch,
     /// Forward: number of the next item.
     next_sequence: u64,
     /// Forward: number of the first item in `batch`.
@@ -60,14 +76,16 @@ pub struct Front {
     /// Sealed frames, oldest first.
     outgoing: VecDeque<Bytes>,
     acknowledged: u64,
-    flights: VecDeque<Flight>,
-    /// An access in `batch` has waited for credit, and has no longer than until then.
+    flights: Flights,
+    /// When what is in `batch` has to be acknowledged.
     batch_until: Option<Instant>,
     outstanding: VecDeque<Outstanding>,
     posted: Allowance,
     non_posted: Allowance,
-    /// Somebody was refused for want of credit since the last `Unblocked`.
-    blocked: bool,
+    /// Cost of the accesses whose completions have come since the host was last told what has.
+    completed_cost: u64,
+    /// Since when somebody waits for credit: refused, and no `Unblocked` since.
+    blocked: Option<Instant>,
     /// Reverse: number of the next item.
     next_reverse: u64,
     /// The host's newest beat, to echo.
@@ -79,6 +97,8 @@ pub struct Front {
     /// The level of INTx, as the host sent it.
     intx: bool,
     open_deadline: Option<Instant>,
+    /// The other side ended the session, and why.
+    closed_by: Option<CloseCode>,
     events: VecDeque<FrontEvent>,
     counters: FrontCounters,
 }
@@ -86,23 +106,30 @@ pub struct Front {
 impl Front {
     /// A session on its first dial. `open` comes out of the first [`Front::poll_transmit`].
     pub fn new(config: FrontConfig, now: Instant) -> Self {
-        let open = open_frame(&config);
+        Self::speaking(VERSION, config, now)
+    }
+
+    /// The same, speaking no newer version of the protocol than this one.
+    pub fn speaking(version_max: u32, config: FrontConfig, now: Instant) -> Self {
         let open_deadline = Some(now + config.deadline);
-        Self {
+        let mut front = Self {
             config,
             state: FrontState::Opening,
+            version: 0,
+            watch: PathWatch::new(now),
             next_sequence: 1,
             batch_first: 1,
             batch: BatchWriter::default(),
             push: false,
-            outgoing: VecDeque::from([open]),
+            outgoing: VecDeque::new(),
             acknowledged: 0,
-            flights: VecDeque::new(),
+            flights: Flights::default(),
             batch_until: None,
             outstanding: VecDeque::new(),
             posted: Allowance::default(),
             non_posted: Allowance::default(),
-            blocked: false,
+            completed_cost: 0,
+            blocked: None,
             next_reverse: 1,
             beat: 0,
             dma: Dma::new(),
@@ -110,14 +137,22 @@ impl Front {
             resetting: None,
             intx: false,
             open_deadline,
+            closed_by: None,
             events: VecDeque::new(),
             counters: FrontCounters::default(),
-        }
+        };
+        front.open_path(VERSION_MIN, version_max);
+        front
     }
 
     /// Where the session stands.
     pub fn state(&self) -> FrontState {
         self.state
+    }
+
+    /// Session, epoch, and the number of the newest dial.
+    pub fn path(&self) -> Path {
+        self.config.path
     }
 
     /// Takes accesses.
@@ -156,11 +191,11 @@ impl Front {
         }
         let bytes = self.admit(now, at, extent)?;
         if !self.non_posted.take(cost(bytes)) {
-            return Err(self.block());
+            return Err(self.block(now));
         }
         self.make_room(now, 0);
         self.batch.read(at, extent);
-        Ok(self.wait_for(bytes))
+        Ok(self.wait_for(now, bytes, cost(bytes)))
     }
 
     /// Takes a write of little-endian elements. A non-posted one completes by an event with no bytes.
@@ -184,13 +219,13 @@ impl Front {
             Posting::NonPosted => &mut self.non_posted,
         };
         if !allowance.take(cost(bytes)) {
-            return Err(self.block());
+            return Err(self.block(now));
         }
         self.make_room(now, bytes);
         self.batch.write(at, extent, posting, data);
         Ok(match posting {
-            Posting::Posted => self.number(),
-            Posting::NonPosted => self.wait_for(0),
+            Posting::Posted => self.number(now),
+            Posting::NonPosted => self.wait_for(now, 0, cost(bytes)),
         })
     }
 
@@ -252,7 +287,7 @@ impl Front {
         self.make_room(now, outcome.as_ref().map_or(0, Bytes::len));
         let id = read.id;
         self.batch.event(&ForwardEvent::DmaReadData { id, outcome });
-        self.number();
+        self.number(now);
         self.push = true;
     }
 
@@ -296,6 +331,7 @@ impl Front {
         if self.due.is_urgent() {
             self.append_due(now);
         }
+        self.watch.note(now);
         if self.outgoing.is_empty() && self.state == FrontState::Live {
             if self.should_send() {
                 self.seal(now);
@@ -312,39 +348,37 @@ impl Front {
     /// A frame came.
     ///
     /// # Errors
-    /// When it breaks the protocol. The session is contained then, and a `close` frame is ready to be sent.
+    /// When it breaks the protocol. A `close` frame is ready to be sent. If the path may be at fault, the session waits for another one
+    /// ([`FrontState::Interrupted`]), else it is contained.
     pub fn handle_frame(&mut self, bytes: Bytes) -> Result<(), Violation> {
         self.counters.frames_received += 1;
         self.counters.bytes_received += bytes.len() as u64;
         let result = self.take_frame(bytes);
         if let Err(violation) = &result {
-            let message = violation.to_string();
-            let close = close_frame(
-                self.header(),
-                CloseCode::ProtocolViolation,
-                format!("host: {message}"),
-            );
-            self.outgoing.push_back(close);
-            self.contain(format!("the host broke the protocol: {message}"));
+            self.refuse(violation);
         }
         result
     }
 
-    /// The path to the host is lost.
-    pub fn handle_lost(&mut self, reason: &str) {
-        self.contain(format!("the path is lost: {reason}"));
-    }
-
     /// When [`Front::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let flights = self.flights.iter().map(|flight| flight.deadline);
-        self.open_deadline.into_iter().chain(flights).min()
+        let deadline = self.next_deadline();
+        let stalled = self.stalls_at();
+        deadline.into_iter().chain(stalled).min()
     }
 
-    /// Time has passed: past the deadline the session is contained.
+    /// Time has passed: past the deadline the session is contained; after a quarter of it without progress another path is wanted.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_some_and(|deadline| deadline <= now) {
-            self.give_up("no answer from the host");
+        self.watch.note(now);
+        if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let starved = self.flights.is_empty() && self.blocked.is_some();
+            self.give_up(if starved {
+                "no room at the host"
+            } else {
+                "no answer from the host"
+            });
+        } else if self.stalls_at().is_some_and(|at| at <= now) {
+            self.watch.stall();
         }
     }
 
@@ -368,8 +402,18 @@ impl Front {
         self.contain(reason);
     }
 
+    /// Until then something has to be answered.
+    fn next_deadline(&self) -> Option<Instant> {
+        // While there is a path, what is collected follows what is under way.
+        let collected = self.batch_until.filter(|_| self.state != FrontState::Live);
+        let flights = self.flights.next_deadline();
+        let blocked = self.blocked.map(|since| since + self.config.deadline);
+        let waits = flights.into_iter().chain(collected).chain(blocked);
+        self.open_deadline.into_iter().chain(waits).min()
+    }
+
     fn accepts(&self) -> bool {
-        matches!(self.state, FrontState::Opening | FrontState::Live)
+        !matches!(self.state, FrontState::Contained | FrontState::Closed)
     }
 
     fn admit(&mut self, now: Instant, at: Location, extent: Extent) -> Result<usize, Refused> {
@@ -379,7 +423,7 @@ impl Front {
         if !self.due.is_empty() {
             self.append_due(now);
             if self.due.reset || self.due.bus_master_off || self.due.unmapped {
-                return Err(self.block());
+                return Err(self.block(now));
             }
         }
         let bytes = at.width.bytes() * extent.count();
@@ -427,25 +471,29 @@ impl Front {
         }
         self.make_room(now, 0);
         self.batch.event(event);
-        self.number();
+        self.number(now);
         self.push |= urgent;
         true
     }
 
     /// A frame with news alone.
     fn acknowledge(&mut self) {
-        let frame = Frame {
-            header: self.header(),
-            body: Body::Empty,
-        };
-        self.dma.told();
-        self.outgoing.push_back(frame.encode());
+        let frame = frame::encode(self.header(), Body::Empty);
+        self.told();
+        self.outgoing.push_back(frame);
     }
 
-    fn block(&mut self) -> Refused {
-        self.blocked = true;
-        // What waits must drain, or the credit never comes back.
+    /// All news goes with a header.
+    fn told(&mut self) {
+        self.dma.told();
+        self.completed_cost = 0;
+    }
+
+    fn block(&mut self, now: Instant) -> Refused {
+        self.blocked.get_or_insert(now);
+        // What waits must drain, or the credit never comes back; and the host may wait to hear that its completions have come.
         self.push = true;
+        self.dma.acknowledge |= self.completed_cost > 0;
         Refused::NoCredit
     }
 
@@ -456,20 +504,25 @@ impl Front {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    fn number(&mut self, now: Instant) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        if sequence == self.batch_first {
+            let deadline = now + self.config.deadline;
+            self.batch_until = Some(deadline);
+        }
         sequence
     }
 
-    fn wait_for(&mut self, answer_bytes: usize) -> u64 {
-        let sequence = self.number();
+    fn wait_for(&mut self, now: Instant, answer_bytes: usize, cost: u64) -> u64 {
+        let sequence = self.number(now);
         if self.outstanding.is_empty() {
             self.counters.round_trips += 1;
         }
         self.outstanding.push_back(Outstanding {
             sequence,
             answer_bytes,
+            cost,
         });
         self.dma.lend();
         self.push = true;
@@ -481,20 +534,20 @@ impl Front {
         !self.batch.is_empty() && (self.push || idle)
     }
 
-    /// Makes a frame of the batch.
+    /// Makes a frame of the batch. Without a path it is kept until there is one.
     fn seal(&mut self, now: Instant) {
         let header = self.header();
-        self.dma.told();
-        self.batch_first += self.batch.len() as u64;
-        self.outgoing
-            .push_back(frame::encode_batch(header, &mut self.batch));
+        self.told();
+        let (sent, frame) = SentBatch::seal(header, &mut self.batch, self.version);
+        self.batch_first = sent.last() + 1;
+        if self.state == FrontState::Live {
+            self.outgoing.push_back(frame);
+        }
         self.push = false;
         let deadline = now + self.config.deadline;
-        let until = self.batch_until.take();
-        self.flights.push_back(Flight {
-            last_sequence: self.batch_first - 1,
-            deadline: until.map_or(deadline, |until| until.min(deadline)),
-        });
+        let from_seal = planted::is(Bug::DeadlineFromSeal);
+        let until = self.batch_until.take().filter(|_| !from_seal);
+        self.flights.push(sent, now, until.unwrap_or(deadline));
     }
 
     fn header(&self) -> FrameHeader {
@@ -508,7 +561,7 @@ impl Front {
     }
 
     fn unblock(&mut self) {
-        if std::mem::take(&mut self.blocked) {
+        if self.blocked.take().is_some() {
             self.events.push_back(FrontEvent::Unblocked);
         }
     }
@@ -521,46 +574,27 @@ impl Front {
         self.state = FrontState::Contained;
         self.flights.clear();
         self.open_deadline = None;
-        for waiting in self.outstanding.drain(..) {
+        self.batch_until = None;
+        for waiting in &self.outstanding {
             self.events.push_back(FrontEvent::Completed {
                 sequence: waiting.sequence,
                 outcome: Err(Failure::Contained),
             });
+        }
+        if !planted::is(Bug::ResultAfterContainment) {
+            self.outstanding.clear();
         }
         self.unblock();
         self.events.push_back(FrontEvent::Contained(reason));
     }
 }
 
-fn open_frame(config: &FrontConfig) -> Bytes {
-    let open = SessionOpen {
-        version_min: VERSION,
-        version_max: VERSION,
-        next_reverse: 1,
-        oldest_unacknowledged: 1,
-        dma_write_limit: DMA_WRITE_WINDOW,
-        grant: None,
-        host_incarnation: config.host_incarnation.to_bytes(),
-    };
-    Frame {
-        header: FrameHeader {
-            first_sequence: 1,
-            ..header_for(config.path)
-        },
-        body: Body::Open(open),
-    }
-    .encode()
-}
-
 /// A last frame. The message is cut to the 512 bytes that the schema allows.
 pub(crate) fn close_frame(header: FrameHeader, code: CloseCode, mut message: String) -> Bytes {
     message.truncate(message.floor_char_boundary(512));
-    Frame {
-        header,
-        body: Body::Close(SessionClose {
-            code: code.into(),
-            message,
-        }),
-    }
-    .encode()
+    let close = SessionClose {
+        code: code.into(),
+        message,
+    };
+    frame::encode(header, Body::Close(close))
 }

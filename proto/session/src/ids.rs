@@ -63,6 +63,11 @@ impl Incarnation {
         Some(Self(bytes.try_into().ok()?))
     }
 
+    /// The bytes.
+    pub const fn as_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The bytes, for a message's field.
     pub fn to_bytes(self) -> Bytes {
         Bytes::copy_from_slice(&self.0)

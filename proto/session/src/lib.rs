@@ -8,22 +8,29 @@
 //!        ◀── FrontEvent ──       ◀── frames ──                                         ◀─ complete ─
 //! ```
 //!
-//! What is sent when, and what is acknowledged when, follows the ordering rules in ARCHITECTURE.md. This version ends a session when its
-//! path is lost; the schema's fields for resuming are filled in and checked, so that a later version can.
+//! What is sent when, and what is acknowledged when, follows the ordering rules in ARCHITECTURE.md. A session survives its path: both
+//! halves keep what they sent until it is acknowledged, and send again what the other lacks when the agent has dialled anew.
 
 pub mod access;
 mod batch;
 pub mod credit;
 pub mod frame;
 pub mod front;
+pub mod gate;
 pub mod host;
 pub mod ids;
+pub mod planted;
+mod sent;
 mod violation;
 
 pub use violation::Violation;
 
-/// The protocol version spoken here.
-pub const VERSION: u32 = 1;
+/// The newest protocol version spoken here.
+pub const VERSION: u32 = 2;
+/// The oldest protocol version spoken here: without resuming.
+pub const VERSION_MIN: u32 = 1;
+/// From this version on a session survives its path.
+pub const RESUMABLE: u32 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod pair;
+mod resume;
 
 mod bounds;
 mod deadlines;
@@ -11,3 +12,6 @@ mod flow;
 mod hostile;
 mod hostile_dma;
 mod order;
+#[cfg(feature = "planted")]
+mod planted;
+mod saved;

@@ -17,6 +17,12 @@ pub enum Violation {
     /// Not an encoded `Frame`.
     #[error("frame: not a valid protobuf message: {0}")]
     Malformed(String),
+    /// Its check is wrong: it is not what its sender made of it.
+    #[error("frame: check: the bytes are not those that were sent")]
+    Garbled,
+    /// A frame of a session of version 2 without a check.
+    #[error("frame: check: missing")]
+    Unchecked,
     /// No header.
     #[error("header: missing")]
     NoHeader,
@@ -38,6 +44,9 @@ pub enum Violation {
         /// In which state.
         when: &'static str,
     },
+    /// The host is another process than the session's.
+    #[error("accept.host_incarnation: another run of the host")]
+    Stranger,
     /// A number in `batch` is out of its range.
     #[error("batch.{field}: item {item}: {problem}")]
     Item {
@@ -90,6 +99,12 @@ pub enum Violation {
         /// The newest one until then.
         newest: u64,
     },
+    /// A batch that came before came again, with other contents.
+    #[error("header.first_sequence: {first}: these items came before, and were others")]
+    Repeat {
+        /// The first item's sequence number.
+        first: u64,
+    },
     /// The session was opened with versions that this side does not speak.
     #[error("open.version_min..version_max: {min}..{max}; this side speaks {ours}")]
     Version {
@@ -100,4 +115,24 @@ pub enum Violation {
         /// Ours.
         ours: u32,
     },
+}
+
+impl Violation {
+    /// The way may be at fault, and not the end that sends: frames were lost, garbled, out of order, or another session's. A session
+    /// that can be resumed lives on, and is dialled again.
+    pub fn is_of_path(&self) -> bool {
+        match self {
+            Self::FrameTooLong { .. }
+            | Self::Malformed(_)
+            | Self::Garbled
+            | Self::Unchecked
+            | Self::NoHeader
+            | Self::Unexpected { .. } => true,
+            Self::Header { field, .. } => matches!(
+                *field,
+                "session_hi" | "session_lo" | "epoch" | "attach_number" | "first_sequence"
+            ),
+            _ => false,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use potemkin_front_core::{BrokerAddress, DEFAULT_DEADLINE, RemoteOptions};
+use potemkin_front_core::{BrokerAddress, RemoteOptions};
 use potemkin_proto::v1::control_client::ControlClient;
 use potemkin_proto::v1::{DeviceState, WatchRequest, watch_event::Kind};
 use potemkin_service::certs::Role;
@@ -77,15 +77,13 @@ impl Pool {
     ) -> Result<RemoteOptions, BenchError> {
         let tls = material(certs, Role::Agent)?;
         let identity = IdentityPattern::same_domain(tls.identity(), Role::Broker);
+        let broker = BrokerAddress {
+            address: self.broker.to_string(),
+            identity,
+        };
         Ok(RemoteOptions {
-            tls,
-            broker: BrokerAddress {
-                address: self.broker.to_string(),
-                identity,
-            },
             transport: transport.kind(),
-            deadline: DEFAULT_DEADLINE,
-            dial: DialOptions::default(),
+            ..RemoteOptions::new(tls, broker)
         })
     }
 

@@ -100,6 +100,13 @@ impl Parties {
             || -> Result<RemoteOptions, BenchError> { pool.remote_options(&self.certs, transport) };
         let path = match client {
             Client::Library => Path::new(way, Library::attach(&name, options()?, id)?),
+            Client::LibraryV1 => {
+                let options = RemoteOptions {
+                    version_max: 1,
+                    ..options()?
+                };
+                Path::new(way, Library::attach(&name, options, id)?)
+            }
             Client::Vcpu => Path::new(way, Vcpu::attach(&name, options()?, id)?),
             Client::Vfio => {
                 let front = pool.start_front(workspace, &self.certs, transport, &id)?;

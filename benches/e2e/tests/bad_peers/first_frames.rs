@@ -55,7 +55,7 @@ const OPENINGS: &[Opening] = &[
     opening(
         "a session that is not there",
         |t| framed(t, &sound_open()),
-        "CLOSE_CODE_UNKNOWN_SESSION|open.grant",
+        "CLOSE_CODE_UNREACHABLE|open.grant",
     ),
     opening("nothing before the end", |_| Vec::new(), "before").at_once(),
     opening(

@@ -16,7 +16,6 @@
 
 mod control;
 mod crowd;
-mod dice;
 mod first_frames;
 mod guests;
 mod kind;
@@ -32,6 +31,8 @@ mod tls;
 mod wire;
 
 use std::{env, sync::Arc};
+
+use potemkin_e2e::dice;
 
 use crowd::Crowd;
 use kind::Kind;

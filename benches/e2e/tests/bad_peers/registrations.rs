@@ -144,6 +144,7 @@ fn hello() -> v1::HostHello {
         incarnation: vec![5; 16].into(),
         data_address: "127.0.0.1:9".into(),
         devices: Vec::new(),
+        sessions: Vec::new(),
     }
 }
 

@@ -7,12 +7,11 @@ use std::sync::{
 
 use potemkin_e2e::Stack;
 use potemkin_front_core::{
-    BackgroundFunction, BrokerAddress, DEFAULT_DEADLINE, Interrupts, Rehook, RehookError,
-    RemoteOptions, Target,
+    BackgroundFunction, BrokerAddress, Interrupts, Rehook, RehookError, RemoteOptions, Target,
 };
 use potemkin_pci::{Mapping, Message};
 use potemkin_service::certs::Role;
-use potemkin_transport::{DialOptions, IdentityPattern, TlsMaterial, TransportKind};
+use potemkin_transport::{IdentityPattern, TlsMaterial, TransportKind};
 
 /// The VMM: what it has mapped, and what interrupts came.
 pub(crate) struct Vmm {
@@ -56,15 +55,13 @@ pub(crate) fn options(stack: &Stack, transport: TransportKind) -> RemoteOptions 
     let files = stack.certs.role(Role::Agent);
     let tls = TlsMaterial::load(&files.ca, &files.cert, &files.key).unwrap();
     let identity = IdentityPattern::same_domain(tls.identity(), potemkin_transport::Role::Broker);
+    let broker = BrokerAddress {
+        address: stack.broker_address.to_string(),
+        identity,
+    };
     RemoteOptions {
-        tls,
-        broker: BrokerAddress {
-            address: stack.broker_address.to_string(),
-            identity,
-        },
         transport,
-        deadline: DEFAULT_DEADLINE,
-        dial: DialOptions::default(),
+        ..RemoteOptions::new(tls, broker)
     }
 }
 

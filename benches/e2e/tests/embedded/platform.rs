@@ -169,6 +169,7 @@ fn a_vfio_user_socket_refuses_it_and_leaves_it_free() {
         device: Some(UART.to_owned()),
         selector: None,
         socket: stack.dir().join("vm.sock"),
+        after_loss: None,
     };
 
     let refused = stack.admin().attach(request).unwrap_err().to_string();

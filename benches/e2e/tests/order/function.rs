@@ -112,7 +112,7 @@ fn a_function_level_reset_puts_everything_back_and_the_device_works_again() {
         let (_stack, mut guest) = start(kind, 64);
         let events = events(1);
         guest.enable_msix();
-        guest.connect(0, &events);
+        guest.listen(0, &events);
         guest.set_irqs(0, 1, IrqAction::Mask, IrqData::None, &[]);
         guest.write4(0x10, 0x1122_3344);
         guest.write(MEMORY, 0, &[7]);
@@ -152,7 +152,7 @@ fn the_fetcher_sums_what_a_list_in_guest_memory_points_to() {
         let (_stack, mut guest) = start(kind, 64);
         let vector = events(1);
         guest.enable_msix();
-        guest.connect(9, &vector);
+        guest.listen(9, &vector);
         let mut list = Vec::new();
         let mut expected = 0;
         for piece in 0..20_u64 {

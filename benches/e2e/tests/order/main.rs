@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod function;
-mod guest;
 mod msix;
 mod refused;
 mod registers;
 mod rounds;
+mod upgrades;
 
-use potemkin_e2e::{Stack, StackOptions};
+use potemkin_e2e::{Stack, StackOptions, guest};
 use potemkin_transport::TransportKind;
 
 use guest::Guest;
@@ -20,6 +20,6 @@ const ROLE: &str = env!("CARGO_BIN_EXE_potemkin-role");
 /// A stack on one transport, and a guest with its `order`.
 fn start(kind: TransportKind, vectors: u16) -> (Stack, Guest) {
     let stack = Stack::start(ROLE, &StackOptions::on(kind).with_order(vectors)).unwrap();
-    let guest = Guest::new(&stack);
+    let guest = Guest::connect(&stack.attach_device("vm", Stack::ORDER).socket);
     (stack, guest)
 }

@@ -13,7 +13,15 @@ use crate::{
 
 const PBA: u64 = 0x1000;
 
-impl Guest {
+/// What these tests do with vectors.
+trait Vectors {
+    fn fire(&mut self, vector: u32);
+    fn pending(&mut self) -> u64;
+    fn mask(&mut self, start: u32, count: u32);
+    fn unmask(&mut self, start: u32, count: u32);
+}
+
+impl Vectors for Guest {
     /// Fires a vector and waits until it is with the client, or pending.
     fn fire(&mut self, vector: u32) {
         self.write4(0x4c, vector);
@@ -57,7 +65,7 @@ fn all_2048_vectors_are_connected_in_pieces_and_each_is_its_own() {
         assert_eq!((info.count, info.flags.maskable), (2048, true));
         let events = events(2048);
         guest.enable_msix();
-        guest.connect(0, &events);
+        guest.listen(0, &events);
 
         // More than may be under way at a time: those beyond come after the answer to a later read, and none is lost.
         for vector in 0..2048 {
@@ -79,7 +87,7 @@ fn a_masked_vector_is_pending_and_comes_once_when_it_is_unmasked() {
         let (_stack, mut guest) = start(kind, 64);
         let events = events(64);
         guest.enable_msix();
-        guest.connect(0, &events);
+        guest.listen(0, &events);
 
         guest.mask(5, 1);
         guest.fire(5);
@@ -115,14 +123,14 @@ fn a_vector_that_nobody_listens_to_is_pending_until_somebody_does() {
         guest.fire(9);
         assert_eq!(guest.pending(), 1 << 3 | 1 << 9, "{kind}");
 
-        guest.connect(3, &events[3..4]);
+        guest.listen(3, &events[3..4]);
         assert_eq!(signalled(&events), [(3, 1)]);
         assert_eq!(guest.pending(), 1 << 9);
 
         // Off and on again with more vectors: nothing is lost in between.
         guest.set_irqs(0, 0, IrqAction::Trigger, IrqData::None, &[]);
         guest.fire(4);
-        guest.connect(0, &events);
+        guest.listen(0, &events);
         assert_eq!(signalled(&events), [(4, 1), (9, 1)]);
         assert_eq!(guest.pending(), 0);
     }
@@ -132,7 +140,7 @@ fn a_vector_that_nobody_listens_to_is_pending_until_somebody_does() {
 fn a_vector_that_is_not_enabled_is_dropped() {
     let (_stack, mut guest) = start(Quic, 64);
     let events = events(64);
-    guest.connect(0, &events);
+    guest.listen(0, &events);
     guest.fire(1);
     guest.enable_msix();
     guest.command(MEMORY_DECODE);

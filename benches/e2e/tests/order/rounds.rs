@@ -60,7 +60,7 @@ fn run(guest: &mut Guest, rounds: u64) -> Tally {
     let events = events(VECTORS.into());
     let watch = watch(&events);
     guest.enable_msix();
-    guest.connect(0, &events);
+    guest.listen(0, &events);
     start_messenger(guest, rounds);
 
     let mut tally = Tally::default();

@@ -10,6 +10,7 @@ mod ports;
 mod registers;
 mod reset;
 mod rounds;
+mod upgrades;
 
 use potemkin_e2e::{Stack, StackOptions};
 use potemkin_testkit::{

@@ -23,13 +23,13 @@ use crate::{
 };
 
 /// As many slots as vectors: a message stands for one round.
-const VECTORS: u16 = 256;
+pub(crate) const VECTORS: u16 = 256;
 const SLOTS: usize = VECTORS as usize;
 const RING: u64 = 0x40_0000;
 const BLOCK_BYTES: usize = 64;
 const DEFAULT_ROUNDS: u64 = 20_000;
 /// Where each transfer is a message to QEMU and its answer.
-const ROUNDS_BY_MESSAGE: u64 = 2_000;
+pub(crate) const ROUNDS_BY_MESSAGE: u64 = 2_000;
 /// Bounds the wait for a message; nothing is timed by it.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -55,7 +55,7 @@ fn a_message_never_comes_before_data_that_goes_by_messages() {
     }
 }
 
-fn check(mut vm: Vm, ram: &Ram, rounds: u64, name: &str) {
+pub(crate) fn check(mut vm: Vm, ram: &Ram, rounds: u64, name: &str) {
     let msix = Msix::new(&mut vm);
     for vector in 0..VECTORS {
         msix.aim(&mut vm, vector.into(), false);
@@ -75,7 +75,7 @@ fn check(mut vm: Vm, ram: &Ram, rounds: u64, name: &str) {
 }
 
 /// Guest memory, in its file if it has one: a look by qtest takes so long that data which comes late might have come meanwhile.
-struct Ram(Option<File>);
+pub(crate) struct Ram(pub(crate) Option<File>);
 
 impl Ram {
     fn read(&self, vm: &mut Vm, address: u64, length: usize) -> Vec<u8> {

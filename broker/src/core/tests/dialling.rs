@@ -51,7 +51,7 @@ fn foreign_unknown_and_old_dials_are_refused_each_with_its_code() {
     let mut unknown = dial(&session, 1);
     unknown.session = SessionId(42);
     let unknown = world.core.open_leg(&me, unknown, LegId(2));
-    assert_eq!(code(unknown), CloseCode::UnknownSession);
+    assert_eq!(code(unknown), CloseCode::Unreachable);
     let mut old = dial(&session, 1);
     old.epoch -= 1;
     let old = world.core.open_leg(&me, old, LegId(3));
@@ -72,7 +72,7 @@ fn a_session_that_is_not_confirmed_yet_cannot_be_dialled() {
         attach_number: 1,
     };
     let refused = world.core.open_leg(&name(AGENT), early, LegId(1));
-    assert_eq!(code(refused), CloseCode::UnknownSession);
+    assert_eq!(code(refused), CloseCode::Unreachable);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopting;
 mod attaching;
 mod claiming;
 mod dialling;

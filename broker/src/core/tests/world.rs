@@ -71,10 +71,12 @@ pub(super) fn offer(device: &str) -> Offer {
 
 pub(super) fn hello(incarnation: u128, offers: Vec<Offer>) -> Hello {
     Hello {
+        version: 1,
         incarnation: Incarnation(incarnation),
         data_address: "127.0.0.1:7641".parse().unwrap(),
         offers,
         rejected: Vec::new(),
+        sessions: Vec::new(),
     }
 }
 
@@ -90,6 +92,16 @@ pub(super) fn policy() -> Policy {
             devices: all(),
             classes: vec!["edu".into(), "nvme".into()],
         }],
+    }
+}
+
+pub(super) fn times() -> Times {
+    Times {
+        lease: LEASE,
+        drift: DRIFT,
+        forget: FORGET,
+        grace: GRACE,
+        fence: FENCE,
     }
 }
 
@@ -116,16 +128,20 @@ impl World {
 
     /// A broker started on what an earlier one left.
     pub(super) fn on(store: MemoryStore, now: Time) -> Self {
-        let times = Times {
-            lease: LEASE,
-            drift: DRIFT,
-            forget: FORGET,
-            grace: GRACE,
-            fence: FENCE,
-        };
         let rows = store.load().unwrap();
+        let core = Core::new(policy(), times(), limits(), rows);
+        Self::of(core, store, now)
+    }
+
+    /// A broker that only relays.
+    pub(super) fn relaying() -> Self {
+        let core = Core::relaying(policy(), times(), limits());
+        Self::of(core, MemoryStore::default(), Duration::from_secs(1000))
+    }
+
+    fn of(core: Core, store: MemoryStore, now: Time) -> Self {
         Self {
-            core: Core::new(policy(), times, limits(), rows, now),
+            core,
             now,
             store,
             hold_store: false,
@@ -135,6 +151,17 @@ impl World {
             seen: Vec::new(),
             replies: BTreeMap::new(),
         }
+    }
+
+    /// The broker is killed, and started on what it left.
+    pub(super) fn restart(&mut self) {
+        let store = std::mem::take(&mut self.store);
+        *self = Self {
+            hold_store: self.hold_store,
+            fail_store: self.fail_store,
+            next_id: self.next_id,
+            ..Self::on(store, self.now)
+        };
     }
 
     pub(super) fn fresh(&mut self) -> u64 {
@@ -207,6 +234,27 @@ impl World {
     pub(super) fn heartbeat(&mut self, conn: ConnId) {
         self.core.heartbeat(self.now, conn);
         self.settle();
+    }
+
+    /// The host tells of a session.
+    pub(super) fn tell(&mut self, conn: ConnId, live: &LiveSession) {
+        self.core.session_started(self.now, conn, live);
+        self.settle();
+    }
+
+    /// The host tells that a session ended.
+    pub(super) fn ended(&mut self, host: &str, session: SessionId) {
+        let code = v1::CloseCode::Normal;
+        self.core
+            .ended_by_host(self.now, &name(host), session, code, "it was time");
+        self.settle();
+    }
+
+    /// Nothing was fenced and nothing stored.
+    pub(super) fn nothing_was_decided(&self) {
+        let fence = |action: &Action| matches!(action, Action::Fence { .. });
+        assert!(!self.seen.iter().any(fence));
+        assert_eq!(self.store.load().unwrap(), []);
     }
 
     pub(super) fn lose_host(&mut self, conn: ConnId) {

@@ -1,5 +1,6 @@
 //! A hand-made agent.
 
+use bytes::Bytes;
 use potemkin_proto::v1::{self, target};
 use potemkin_transport::{Connection, DialOptions, Dialer, FrameStream, TransportKind};
 use tonic::Status;
@@ -93,7 +94,11 @@ pub async fn connect(
 
 impl AgentSession {
     pub async fn send(&mut self, frame: &v1::Frame) {
-        self.stream.sender.send(encode(frame)).unwrap();
+        self.send_bytes(encode(frame)).await;
+    }
+
+    pub async fn send_bytes(&mut self, frame: Bytes) {
+        self.stream.sender.send(frame).unwrap();
         in_time(self.stream.sender.flushed()).await.unwrap();
     }
 

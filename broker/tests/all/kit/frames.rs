@@ -49,10 +49,19 @@ impl Path {
         }
     }
 
+    /// ... by an agent that speaks this version, too.
+    pub fn open_up_to(self, version: u32) -> v1::Frame {
+        let mut frame = self.open();
+        if let Some(open) = &mut frame.open {
+            open.version_max = version;
+        }
+        frame
+    }
+
     pub fn accept(self) -> v1::Frame {
         v1::Frame {
             accept: Some(v1::SessionAccept {
-                version: 1,
+                version: 2,
                 next_forward: 1,
                 ..v1::SessionAccept::default()
             }),

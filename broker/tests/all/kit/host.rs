@@ -1,6 +1,7 @@
 //! A hand-made host.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use potemkin_proto::v1::{self, broker_message, host_message};
 use potemkin_transport::{
@@ -11,8 +12,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Status, Streaming};
 
-use super::frames::{decode, encode};
-use super::offer::device_offer;
+use super::frames::{Path, decode, encode};
+use super::offer::{device_offer, live_session};
 use super::{Broker, in_time};
 
 /// A host that is registered.
@@ -59,7 +60,19 @@ pub fn hello(data_address: SocketAddr, devices: &[&str]) -> v1::HostHello {
         incarnation: vec![7; 16].into(),
         data_address: data_address.to_string(),
         devices: devices.iter().map(|d| device_offer(d)).collect(),
+        sessions: Vec::new(),
     }
+}
+
+/// What a host of version 2 says, on whose `edu-0` this path's session lives.
+pub fn hello_with(data_address: SocketAddr, path: Path) -> v1::HostHello {
+    let mut hello = v1::HostHello {
+        version_max: 2,
+        sessions: vec![live_session("edu-0", path.session, path.epoch)],
+        ..hello(data_address, &["edu-0"])
+    };
+    hello.devices[0].highest_epoch = path.epoch;
+    hello
 }
 
 impl Host {
@@ -128,6 +141,13 @@ impl Host {
         });
         self.outgoing.send(message(done)).await.unwrap();
         fence
+    }
+
+    /// Nothing came from the broker, and nothing comes soon.
+    pub async fn was_left_alone(&mut self) {
+        let soon = Duration::from_millis(100);
+        let came = tokio::time::timeout(soon, self.incoming.message()).await;
+        assert!(came.is_err(), "{came:?}");
     }
 
     /// The next session's stream.

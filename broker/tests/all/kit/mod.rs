@@ -10,7 +10,7 @@ pub mod offer;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A broker, its certificates and its store.
 pub struct Broker {
     pub addresses: Addresses,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     config: Config,
     shutdown: Shutdown,
     thread: Option<JoinHandle<()>>,
@@ -37,9 +37,18 @@ pub struct Broker {
 impl Broker {
     /// A broker whose configuration is the tests' own with `extra` laid over it.
     pub fn start(extra: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         make_certificates(folder.path());
-        let config = merged(CONFIG, extra);
+        Self::start_in(folder, merged(CONFIG, extra))
+    }
+
+    /// A second broker with the same certificates, which grants nothing.
+    pub fn start_relay(&self) -> Self {
+        let config = merged(CONFIG, "[pool]\ngrants = false\n");
+        Self::start_in(Arc::clone(&self.folder), config)
+    }
+
+    fn start_in(folder: Arc<TempDir>, config: Config) -> Self {
         let (addresses, shutdown, thread) = launch(folder.path(), &config);
         Self {
             addresses,

@@ -1,4 +1,4 @@
-//! `potemkin attach`, `detach`, `status`: over a front agent's admin socket.
+//! `potemkin attach`, `detach`, `status`, `upgrade`: over a front agent's admin socket.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(super) fn attach(agent: &Path, args: AttachArgs, output: Output) -> Result<(
         device: args.target.device,
         selector: args.target.selector.map(|selector| selector.to_string()),
         socket,
+        after_loss: args.after_loss,
     };
     let attached = AdminClient::connect(agent, args.agent.timeout)?.attach(request)?;
     output.print(&attached, |a| {
@@ -54,11 +55,22 @@ pub(super) fn status(agent: &Path, timeout: Duration, output: Output) -> Result<
     output.print(&status, status_table)
 }
 
+pub(super) fn upgrade(agent: &Path, timeout: Duration, output: Output) -> Result<(), CliError> {
+    let upgraded = AdminClient::connect(agent, timeout)?.upgrade()?;
+    output.print(&upgraded, |upgraded| {
+        format!(
+            "upgraded to {}: {} devices go on, after {} ms",
+            upgraded.version, upgraded.devices, upgraded.stood_ms
+        )
+    })
+}
+
 fn status_table(status: &Status) -> String {
     let mut table = table(&[
         "NAME",
         "DEVICE",
         "STATE",
+        "BROKER",
         "TRANSPORT",
         ">EPOCH",
         ">CONFIG R/W",
@@ -73,6 +85,7 @@ fn status_table(status: &Status) -> String {
             d.name.clone(),
             d.device.clone(),
             state(d.state).to_owned(),
+            dash(&d.broker).to_owned(),
             dash(&d.transport).to_owned(),
             d.epoch.to_string(),
             format!("{}/{}", c.config_reads, c.config_writes),
@@ -113,7 +126,10 @@ fn state(state: DeviceState) -> &'static str {
     match state {
         DeviceState::Live => "live",
         DeviceState::Connecting => "connecting",
+        DeviceState::Interrupted => "interrupted",
         DeviceState::Waiting => "waiting",
+        DeviceState::Reattaching => "reattaching",
+        DeviceState::AwaitingReset => "awaiting reset",
         DeviceState::Lost => "lost",
         _ => "unknown",
     }

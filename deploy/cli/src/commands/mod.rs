@@ -33,6 +33,7 @@ pub(crate) fn run(
         Command::Attach(args) => agent::attach(&agent_path(&args.agent, loaded)?, args, output),
         Command::Detach(args) => agent::detach(&agent_path(&args.agent, loaded)?, args, output),
         Command::Status(args) => agent::status(&agent_path(&args, loaded)?, args.timeout, output),
+        Command::Upgrade(args) => agent::upgrade(&agent_path(&args, loaded)?, args.timeout, output),
         Command::Probe(args) => probe::run(args, loaded, output),
     }
 }

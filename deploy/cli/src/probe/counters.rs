@@ -75,10 +75,12 @@ fn expect_attached(device: &DeviceStatus) -> Result<(), ProbeError> {
         reason.unwrap_or("the agent does not say why").to_owned()
     };
     match device.state {
-        DeviceState::Lost => Err(ProbeError::Lost {
-            name,
-            reason: reason(),
-        }),
+        DeviceState::Lost | DeviceState::Reattaching | DeviceState::AwaitingReset => {
+            Err(ProbeError::Lost {
+                name,
+                reason: reason(),
+            })
+        }
         DeviceState::Waiting => Err(ProbeError::Waiting {
             name,
             reason: reason(),

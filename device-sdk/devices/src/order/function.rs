@@ -1,10 +1,15 @@
 //! What the guest sees of the function: BARs, capabilities, ROM; and the part of configuration space that is the device's.
 
-use potemkin_pci::{Bar, Capability, Class, ExtendedCapability, RegisterRange};
+use potemkin_pci::{
+    Bar, Capability, Class, ExtendedCapability, FailedRegister, RegisterRange, ResetWrite, Width,
+};
 use potemkin_sdk::{AccessError, BarIndex, Descriptor, DescriptorBuilder, Register};
 
 use super::OrderError;
-use super::registers::{BAR_BYTES, FETCHER_COMMAND, MESSENGER_COMMAND, MESSENGER_TAKEN, PORTS};
+use super::registers::{
+    BAR_BYTES, FETCHER_COMMAND, IDENTIFICATION, MESSENGER_COMMAND, MESSENGER_TAKEN, PORTS, RESET,
+    RESET_NOW, STATUS, STATUS_FAILED,
+};
 
 const VENDOR: u16 = 0x1234;
 const DEVICE: u16 = 0x0d3e;
@@ -56,7 +61,29 @@ pub(super) fn descriptor(vectors: u16, memory_bytes: u64) -> Result<Descriptor, 
         .range(doorbell(MESSENGER_TAKEN, 8))
         .range(doorbell(MESSENGER_COMMAND, 4))
         .range(doorbell(FETCHER_COMMAND, 4))
+        .failed(failed(0, IDENTIFICATION))
+        .failed(failed(STATUS, STATUS_FAILED))
+        .reset_by(reset())
         .build()?)
+}
+
+fn failed(offset: u64, value: u32) -> FailedRegister {
+    FailedRegister {
+        bar: BarIndex::B0,
+        offset,
+        width: Width::B4,
+        value: value.into(),
+    }
+}
+
+fn reset() -> ResetWrite {
+    ResetWrite {
+        bar: BarIndex::B0,
+        offset: RESET,
+        width: Width::B4,
+        mask: u32::MAX.into(),
+        value: RESET_NOW.into(),
+    }
 }
 
 fn vendor_capability() -> Result<Capability, OrderError> {

@@ -24,7 +24,7 @@
 //! | 0x008 | 8 | RO | bytes of BAR 2 |
 //! | 0x010 | 1, 2, 4, 8 | RW | scratch: 8 bytes, each of its own |
 //! | 0x018 | 4 | RO | ticket: each read gives one more than the one before, from 1 on |
-//! | 0x020 | 4 | RC | status: bit 0 the FIFO had no room, bit 1 the FIFO had not enough, bit 2 the order was broken, bit 3 a DMA write failed; the others as set |
+//! | 0x020 | 4 | RC | status: bit 0 the FIFO had no room, bit 1 the FIFO had not enough, bit 2 the order was broken, bit 3 a DMA write failed; bit 31 alone: the function has failed; the others as set |
 //! | 0x024 | 4 | WO | sets these bits of the status |
 //! | 0x028 | 8 | RC | events since the last read |
 //! | 0x030 | 1, 2, 4, 8 | WO | counts one event, whatever is written |
@@ -43,6 +43,7 @@
 //! | 0x090 | 8 | RO | value of the last write of configuration space that came to the device |
 //! | 0x098 | 4 | RO | its offset (bits 15 to 0) and width (bits 23 to 16) |
 //! | 0x09c | 4 | RO | how many came |
+//! | 0x0a0 | 4 | WO | reset: 1 resets the device, not its configuration space |
 //! | 0x100 | 8 | RW | messenger: address of the ring in guest memory |
 //! | 0x108 | 4 | RW | messenger: bytes from one slot to the next |
 //! | 0x10c | 4 | RW | messenger: slots of the ring, 1 to 4,096 |
@@ -84,6 +85,11 @@
 //! It reads a list of 16-byte entries (address, 8 bytes; length, 4 bytes, 1 to 65,536; 4 bytes unused), then what each points to, writes the
 //! sum of all those bytes as 8 bytes, and fires its vector. A failure ends it in the same way, without a sum.
 //!
+//! # Failure
+//!
+//! When the device is lost to its guest for a while, and its agent is told to keep the function, it reads as the identification, a status of 0x8000_0000
+//! and all-ones, and starts nothing, until the guest resets it: by a function-level reset, or by the reset register.
+//!
 //! # Configuration space
 //!
 //! Power management, MSI-X, PCI Express with function-level reset; a vendor-specific capability at 0xc0 (0xc4, 4 bytes, volatile: how many
@@ -109,7 +115,7 @@ use fifo::Fifo;
 use function::{LEGACY_BYTES, Written};
 use messenger::Messenger;
 use registers::{
-    IDENTIFICATION, INTERRUPT_FETCHED, INTERRUPT_MESSAGES, Reg, STATUS_DMA_FAILED,
+    IDENTIFICATION, INTERRUPT_FETCHED, INTERRUPT_MESSAGES, RESET_NOW, Reg, STATUS_DMA_FAILED,
     STATUS_FIFO_OVERRUN, STATUS_FIFO_UNDERRUN, STATUS_ORDER,
 };
 
@@ -231,7 +237,8 @@ impl Order {
             | Reg::InterruptRaise
             | Reg::VectorRaise
             | Reg::FifoClear
-            | Reg::Order => return Err(AccessError::Direction(at)),
+            | Reg::Order
+            | Reg::Reset => return Err(AccessError::Direction(at)),
         })
     }
 
@@ -266,6 +273,11 @@ impl Order {
                 }
             }
             Reg::OrderLast => state.checker = Checker::from(value),
+            Reg::Reset if low == RESET_NOW => {
+                self.reset(ResetKind::Function);
+                self.settle_interrupts(|_| {});
+            }
+            Reg::Reset => {}
             Reg::Messenger(reg) => {
                 let handle = self.handle.as_ref();
                 state

@@ -25,6 +25,15 @@ pub(super) const INTERRUPT_MESSAGES: u32 = 1 << 0;
 /// Interrupt status: the fetcher has ended.
 pub(super) const INTERRUPT_FETCHED: u32 = 1 << 1;
 
+/// Status: the function has failed; only while its agent has no device for it, or its guest has not reset it since.
+pub(super) const STATUS_FAILED: u32 = 1 << 31;
+/// Reset: this write resets the device.
+pub(super) const RESET_NOW: u32 = 1;
+
+/// Status.
+pub(super) const STATUS: u64 = 0x20;
+/// Reset.
+pub(super) const RESET: u64 = 0xa0;
 /// Of the messenger; doorbells.
 pub(super) const MESSENGER_TAKEN: u64 = 0x120;
 pub(super) const MESSENGER_COMMAND: u64 = 0x130;
@@ -57,6 +66,7 @@ pub(super) enum Reg {
     ConfigValue,
     ConfigPlace,
     ConfigCount,
+    Reset,
     Messenger(MessengerReg),
     Fetcher(FetcherReg),
 }
@@ -96,7 +106,7 @@ pub(super) fn map() -> Result<RegisterMap<Reg>, RegisterMapError> {
         .add(Reg::MemoryBytes, eight("memory bytes", 0x08).read_only())
         .add(Reg::Scratch, Entry::window("scratch", 0x10, 8, Widths::ALL))
         .add(Reg::Ticket, four("ticket", 0x18).read_only())
-        .add(Reg::Status, four("status", 0x20).read_only())
+        .add(Reg::Status, four("status", STATUS).read_only())
         .add(Reg::StatusSet, four("status set", 0x24).write_only())
         .add(Reg::Events, eight("events", 0x28).read_only())
         .add(Reg::Event, any("event", 0x30).write_only())
@@ -120,7 +130,8 @@ pub(super) fn map() -> Result<RegisterMap<Reg>, RegisterMapError> {
         .add(Reg::OrderRepeats, eight("order repeats", 0x80).read_only())
         .add(Reg::ConfigValue, eight("config value", 0x90).read_only())
         .add(Reg::ConfigPlace, four("config place", 0x98).read_only())
-        .add(Reg::ConfigCount, four("config count", 0x9c).read_only());
+        .add(Reg::ConfigCount, four("config count", 0x9c).read_only())
+        .add(Reg::Reset, four("reset", RESET).write_only());
     for (reg, entry) in messenger() {
         map = map.add(Reg::Messenger(reg), entry);
     }

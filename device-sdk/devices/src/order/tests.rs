@@ -27,6 +27,7 @@ const ORDER_LAST: u64 = 0x68;
 const ORDER_ACCESSES: u64 = 0x70;
 const ORDER_GAPS: u64 = 0x78;
 const ORDER_REPEATS: u64 = 0x80;
+const RESET: u64 = 0xa0;
 
 fn order() -> Harness<Order> {
     Harness::new(Order::new(64, 1 << 20).unwrap())

@@ -6,7 +6,7 @@ use potemkin_proto::v1::{Fence, FenceDone};
 use potemkin_session::ids::{Epoch, SessionId};
 
 use super::Control;
-use crate::gate::FenceOrder;
+use potemkin_session::gate::FenceOrder;
 
 impl Control {
     /// The answer to a fence. When it has no error, nobody below the epoch can reach the device any more, in this run of the host or in a

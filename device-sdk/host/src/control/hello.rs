@@ -3,20 +3,37 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use potemkin_proto::v1::{DeviceDescriptor, DeviceOffer, HostHello};
-use potemkin_session::VERSION;
+use potemkin_proto::v1::{self, DeviceDescriptor, DeviceOffer, HostHello};
 use potemkin_session::ids::Incarnation;
 
+use crate::live::LiveSession;
 use crate::pool::Pool;
 use crate::served::Served;
+use potemkin_session::{VERSION, VERSION_MIN};
 
-pub(super) fn hello(pool: &Pool, incarnation: Incarnation, data_address: SocketAddr) -> HostHello {
+pub(super) fn hello(
+    pool: &Pool,
+    incarnation: Incarnation,
+    data_address: SocketAddr,
+    live: &[LiveSession],
+) -> HostHello {
     HostHello {
-        version_min: VERSION,
+        version_min: VERSION_MIN,
         version_max: VERSION,
         incarnation: incarnation.to_bytes(),
         data_address: data_address.to_string(),
         devices: pool.iter().map(|served| offer(served)).collect(),
+        sessions: live.iter().map(session).collect(),
+    }
+}
+
+/// A session that lives here, as brokers are told of it.
+pub(super) fn session(live: &LiveSession) -> v1::LiveSession {
+    v1::LiveSession {
+        session_id: live.session.to_bytes().to_vec().into(),
+        device_id: live.device.clone(),
+        epoch: live.epoch.0,
+        agent: live.agent.as_str().to_owned(),
     }
 }
 
@@ -48,12 +65,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use potemkin_devices::Edu;
-    use potemkin_session::ids::Epoch;
+    use potemkin_session::ids::{Epoch, SessionId};
 
     use super::*;
 
     #[test]
-    fn hello_offers_every_device_with_its_highest_epoch() {
+    fn hello_offers_every_device_with_its_highest_epoch_and_tells_of_sessions() {
         let served = |id: &str, epoch| {
             Served::new(
                 id.into(),
@@ -66,7 +83,14 @@ mod tests {
         let pool = Pool::from_iter([served("edu-1", 0), served("edu-0", 7)]);
         let incarnation = Incarnation::from_bytes([7; 16]);
 
-        let hello = hello(&pool, incarnation, "192.0.2.1:7641".parse().unwrap());
+        let live = [LiveSession {
+            session: SessionId::from_bytes([9; 16]),
+            device: "edu-0".into(),
+            epoch: Epoch(7),
+            agent: "spiffe://potemkin.dev/agent/dev".parse().unwrap(),
+        }];
+        let address = "192.0.2.1:7641".parse().unwrap();
+        let hello = hello(&pool, incarnation, address, &live);
 
         assert_eq!(hello.data_address, "192.0.2.1:7641");
         assert_eq!(hello.incarnation.len(), 16);
@@ -80,6 +104,10 @@ mod tests {
         let descriptor = hello.devices[0].descriptor.as_ref().unwrap();
         assert_eq!(descriptor.config_image[..4], [0x34, 0x12, 0xe8, 0x11]);
         assert_eq!(descriptor.bars.len(), 1);
+        let told = &hello.sessions[0];
+        assert_eq!(told.session_id, [9; 16].as_slice());
+        assert_eq!((told.device_id.as_str(), told.epoch), ("edu-0", 7));
+        assert_eq!(told.agent, "spiffe://potemkin.dev/agent/dev");
     }
 
     #[test]

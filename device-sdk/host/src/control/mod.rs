@@ -19,6 +19,7 @@ use potemkin_transport::{
 use tokio::net::lookup_host;
 use tokio::sync::broadcast;
 
+use crate::live::LiveSessions;
 use crate::meters::Meters;
 use crate::pool::Pool;
 use crate::session::Report;
@@ -36,6 +37,7 @@ pub(crate) struct Control {
     pub(crate) incarnation: Incarnation,
     pub(crate) state: Arc<Mutex<StateDir>>,
     pub(crate) reports: broadcast::Sender<Report>,
+    pub(crate) live: Arc<LiveSessions>,
     pub(crate) meters: Meters,
     pub(crate) tls: TlsMaterial,
     /// Where the data plane is bound.
@@ -84,6 +86,8 @@ enum ControlError {
     TimedOut { what: &'static str, limit: Duration },
     #[error("the broker ended the stream")]
     Ended,
+    #[error("the broker was not told that {sessions} sessions ended: registering anew tells it")]
+    Behind { sessions: u64 },
 }
 
 /// Not as its source: it would be told twice.
@@ -131,10 +135,13 @@ impl Control {
             return Ok(());
         };
         let (channel, addr) = dialled?;
-        let hello = hello::hello(&self.pool, self.incarnation, self.data_address(addr)?);
-        let registered = stop
-            .run_until_cancelled(stream::register(channel, hello))
-            .await;
+        let address = self.data_address(addr)?;
+        // Before the snapshot, so that no session ends unheard.
+        let reports = self.reports.subscribe();
+        let (live, news) = self.live.follow();
+        let hello = hello::hello(&self.pool, self.incarnation, address, &live);
+        let registering = stream::register(channel, hello, reports, news);
+        let registered = stop.run_until_cancelled(registering).await;
         let Some(registered) = registered else {
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! A Register stream: hello, heartbeats, fences and ended sessions.
+//! A Register stream: hello, heartbeats, fences, and sessions that begin and end.
 
 use std::time::Duration;
 
@@ -8,14 +8,16 @@ use potemkin_proto::v1::{
     host_message,
 };
 use potemkin_service::Shutdown;
-use potemkin_session::VERSION;
+use potemkin_session::{RESUMABLE, VERSION, VERSION_MIN};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use super::hello::session;
 use super::{Control, ControlError};
+use crate::live::News;
 use crate::session::Report;
 
 /// Messages that may wait for the broker to read them.
@@ -32,13 +34,20 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 pub(super) struct Registered {
     outgoing: mpsc::Sender<HostMessage>,
     incoming: Streaming<BrokerMessage>,
+    version: u32,
     lease: Duration,
+    /// Sessions that end after the hello.
+    reports: broadcast::Receiver<Report>,
+    /// Sessions that begin after it.
+    news: News,
 }
 
 /// Says hello and waits for the broker to accept it.
 pub(super) async fn register(
     channel: Channel,
     hello: HostHello,
+    reports: broadcast::Receiver<Report>,
+    news: News,
 ) -> Result<Registered, ControlError> {
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     // There is room: the channel is empty.
@@ -57,11 +66,14 @@ pub(super) async fn register(
                 what: "the answer to hello",
                 limit: ACCEPT_TIMEOUT,
             }))?;
-    let lease = read_accepted(first)?;
+    let (version, lease) = read_accepted(first)?;
     Ok(Registered {
         outgoing,
         incoming,
+        version,
         lease,
+        reports,
+        news,
     })
 }
 
@@ -76,22 +88,30 @@ impl Registered {
         control: &Control,
         stop: &Shutdown,
     ) -> Result<(), ControlError> {
-        let mut reports = control.reports.subscribe();
+        let tells_of_sessions = self.tells_of_sessions();
         let mut heartbeat = interval((self.lease / 3).max(HEARTBEAT_MIN));
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return self.farewell(reports).await,
+                () = stop.cancelled() => return self.farewell().await,
                 incoming = self.incoming.message() => {
                     let incoming = incoming?.ok_or(ControlError::Ended)?;
                     self.obey(control, incoming).await?;
                 }
-                report = reports.recv() => self.report(report).await?,
+                report = self.reports.recv() => self.report(report).await?,
+                live = self.news.next(), if tells_of_sessions => {
+                    self.send(host_message::Kind::SessionStarted(session(&live))).await?;
+                }
                 _ = heartbeat.tick() => {
                     self.send(host_message::Kind::Heartbeat(Heartbeat {})).await?;
                 }
             }
         }
+    }
+
+    /// The broker takes word of sessions that live here.
+    fn tells_of_sessions(&self) -> bool {
+        self.version >= RESUMABLE
     }
 
     async fn obey(&self, control: &Control, incoming: BrokerMessage) -> Result<(), ControlError> {
@@ -122,6 +142,10 @@ impl Registered {
                 };
                 self.send(host_message::Kind::SessionEnded(ended)).await
             }
+            // It would take them for alive for ever.
+            Err(broadcast::error::RecvError::Lagged(missed)) if self.tells_of_sessions() => {
+                Err(ControlError::Behind { sessions: missed })
+            }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!(
                     missed,
@@ -135,11 +159,8 @@ impl Registered {
     }
 
     /// Tells of the last sessions, and ends the stream.
-    async fn farewell(
-        &mut self,
-        mut reports: broadcast::Receiver<Report>,
-    ) -> Result<(), ControlError> {
-        while let Ok(report) = reports.try_recv() {
+    async fn farewell(&mut self) -> Result<(), ControlError> {
+        while let Ok(report) = self.reports.try_recv() {
             self.report(Ok(report)).await?;
         }
         // With its last sender the stream of messages ends, and the broker ends its own.
@@ -166,8 +187,8 @@ fn message(kind: host_message::Kind) -> HostMessage {
     HostMessage { kind: Some(kind) }
 }
 
-/// The lease that the broker grants.
-fn read_accepted(first: BrokerMessage) -> Result<Duration, ControlError> {
+/// The version that the broker chose, and the lease that it grants.
+fn read_accepted(first: BrokerMessage) -> Result<(u32, Duration), ControlError> {
     let malformed = |field, problem: String| ControlError::Malformed { field, problem };
     let Some(broker_message::Kind::Accepted(accepted)) = first.kind else {
         return Err(malformed("accepted", "is not the first message".into()));
@@ -177,8 +198,8 @@ fn read_accepted(first: BrokerMessage) -> Result<Duration, ControlError> {
         lease_ms,
         rejected,
     } = accepted;
-    if version != VERSION {
-        let problem = format!("{version}, but this host speaks {VERSION}");
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        let problem = format!("{version}, but this host speaks {VERSION_MIN} to {VERSION}");
         return Err(malformed("accepted.version", problem));
     }
     if lease_ms == 0 {
@@ -188,7 +209,7 @@ fn read_accepted(first: BrokerMessage) -> Result<Duration, ControlError> {
         let (id, reason) = (device.device_id, device.reason);
         tracing::warn!(device = id, reason, "the broker did not take a device");
     }
-    Ok(Duration::from_millis(lease_ms.into()))
+    Ok((version, Duration::from_millis(lease_ms.into())))
 }
 
 #[cfg(test)]
@@ -210,10 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn lease_is_read() {
-        let lease = read_accepted(accepted(VERSION, 1_500)).unwrap();
+    fn version_and_lease_are_read() {
+        for version in [VERSION_MIN, VERSION] {
+            let read = read_accepted(accepted(version, 1_500)).unwrap();
 
-        assert_eq!(lease, Duration::from_millis(1_500));
+            assert_eq!(read, (version, Duration::from_millis(1_500)));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use potemkin_proto::v1::{Grant, SessionClose};
 use potemkin_sdk::{BarIndex, Space, Width};
 use potemkin_session::access::{Extent, Location, Posting};
-use potemkin_session::frame::{Body, Frame};
+use potemkin_session::frame::{Body, Frame, encode};
 use potemkin_session::front::{DmaRead, Failure, Front, FrontConfig, FrontEvent, FrontState};
 use potemkin_session::ids::{AttachNumber, Epoch, Incarnation, Path, SessionId};
 use potemkin_transport::{
@@ -96,6 +96,24 @@ impl Agent {
         agent
     }
 
+    /// Goes on over another stream, and waits until the host has accepted it.
+    pub(crate) async fn resume(&mut self, connection: &Connection, device: &str) {
+        self.front.handle_lost("the stream was given up");
+        self.stream = connection.open().await.unwrap();
+        self.front.dial(Instant::now());
+        let open = self.front.poll_transmit(Instant::now()).unwrap();
+        self.send(granted(open, device)).await;
+        while self.front.state() == FrontState::Resuming {
+            self.take_frame().await.unwrap();
+        }
+        assert_eq!(self.front.state(), FrontState::Live);
+    }
+
+    /// The number of the newest dial.
+    pub(crate) fn path(&self) -> Path {
+        self.front.path()
+    }
+
     /// Sends any frame.
     pub(crate) async fn send(&mut self, frame: Bytes) {
         self.stream.sender.send(frame).unwrap();
@@ -182,6 +200,11 @@ impl Agent {
 
     /// Waits for the host to close the session, and for the end of the stream.
     pub(crate) async fn closed(mut self) -> SessionClose {
+        self.closed_path().await
+    }
+
+    /// Waits for the host to close the path, and for the end of the stream.
+    pub(crate) async fn closed_path(&mut self) -> SessionClose {
         loop {
             let frame = self.stream.receiver.recv().await.unwrap();
             let frame = Frame::decode(frame.expect("close comes before the end")).unwrap();
@@ -220,5 +243,5 @@ fn granted(open: Bytes, device: &str) -> Bytes {
             agent: "spiffe://potemkin.dev/agent/dev".into(),
         });
     }
-    frame.encode()
+    encode(frame.header, frame.body)
 }

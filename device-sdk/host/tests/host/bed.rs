@@ -1,6 +1,7 @@
 //! What every test needs: certificates, a broker, and a host that registered with it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use potemkin_host::{Addresses, HostBuilder, HostError, HostSettings};
 use potemkin_service::Shutdown;
@@ -83,6 +84,18 @@ impl Bed {
             shutdown,
             task,
         }
+    }
+
+    /// A running host that keeps sessions without a path for so long.
+    pub(crate) async fn host_with_grace(
+        &self,
+        broker: &Broker,
+        devices: &str,
+        grace: Duration,
+    ) -> RunningHost {
+        let mut settings = self.settings(broker, devices);
+        settings.session.grace = grace.into();
+        self.run(HostBuilder::new(settings, self.path())).await
     }
 
     /// A broker, a host with one `edu` and one `scratch`, and their registration.

@@ -87,7 +87,7 @@ async fn device_that_fails_by_itself_ends_its_session_without_an_access() {
     agent.transmit().await;
 
     let close = agent.closed().await;
-    assert_eq!(close.code(), CloseCode::Unreachable);
+    assert_eq!(close.code(), CloseCode::UnknownSession);
     registration.session_ended(A).await;
 }
 
@@ -117,7 +117,7 @@ async fn panicking_device_ends_its_own_session_only() {
     assert_eq!(victim.read(bar0(8, Width::B4)).await, Err(Failure::Device));
 
     let close = victim.closed().await;
-    assert_eq!(close.code(), CloseCode::Unreachable);
+    assert_eq!(close.code(), CloseCode::UnknownSession);
     assert!(close.message.contains("fragile-0"), "{}", close.message);
     registration.session_ended(A).await;
     other.write(bar0(0, Width::B4), 5);

@@ -12,3 +12,4 @@ mod failing;
 mod fencing;
 mod hostile;
 mod registration;
+mod resuming;

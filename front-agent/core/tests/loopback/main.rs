@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod accesses;
+mod attach;
 mod embedded;
+mod grants;
+mod latch;
 mod messages;
+mod pool;
+mod resume;
 mod rig;

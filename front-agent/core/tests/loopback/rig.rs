@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use potemkin_front_core::{Bus, FrontDevice, NoBus, Session, drive};
+use potemkin_front_core::{
+    BrokerAddress, Bus, FrontDevice, Leg, NoBus, RemoteOptions, Session, drive,
+};
 use potemkin_pci::{Bar, BarIndex, BarKind, Descriptor, DescriptorBuilder, Space};
 use potemkin_service::certs::{self, DevOptions};
 use potemkin_session::{
@@ -18,8 +20,8 @@ use potemkin_session::{
     ids::{AttachNumber, Epoch, Incarnation, Path as SessionPath, SessionId},
 };
 use potemkin_transport::{
-    DialOptions, Dialer, FrameStream, Identity, IdentityPattern, ListenOptions, Role,
-    SessionHandler, TlsMaterial, TransportKind, listen,
+    FrameStream, Identity, IdentityPattern, ListenOptions, Role, SessionHandler, TlsMaterial,
+    TransportKind, listen,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -27,7 +29,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 const COMMAND: u16 = 4;
 const DEADLINE: Duration = Duration::from_millis(300);
 
-fn incarnation() -> Incarnation {
+pub(crate) fn incarnation() -> Incarnation {
     Incarnation::from_bytes([3; 16])
 }
 
@@ -35,7 +37,7 @@ pub(crate) fn bar0() -> Space {
     Space::Bar(BarIndex::new(0).unwrap())
 }
 
-fn descriptor() -> Descriptor {
+pub(crate) fn descriptor() -> Descriptor {
     let bar = Bar {
         kind: BarKind::Memory32,
         size: 4_096,
@@ -87,7 +89,7 @@ impl SessionHandler for Memory {
     ) {
         let open = stream.receiver.recv().await.unwrap().unwrap();
         let opening = Opening::decode(open).unwrap();
-        let mut host = Host::accept(&opening, incarnation()).unwrap();
+        let mut host = Host::accept(&opening, incarnation(), 1).unwrap();
         let mut bytes = vec![0; MEMORY];
         loop {
             while let Some(frame) = host.poll_transmit() {
@@ -139,7 +141,7 @@ impl SessionHandler for Memory {
 }
 
 /// What a write starts.
-fn act(host: &mut Host, access: &Access, value: u64) {
+pub(crate) fn act(host: &mut Host, access: &Access, value: u64) {
     if access.at.space != bar0() {
         return;
     }
@@ -171,6 +173,30 @@ pub(crate) struct Rig {
 pub(crate) fn material(dir: &Path, role: &str) -> TlsMaterial {
     let file = |suffix| dir.join(format!("{role}.{suffix}"));
     TlsMaterial::load(&dir.join("ca.pem"), &file("pem"), &file("key")).unwrap()
+}
+
+/// How an agent reaches the broker at this address.
+pub(crate) fn options(dir: &Path, address: SocketAddr, role: Role) -> RemoteOptions {
+    let tls = material(dir, "agent");
+    let identity = IdentityPattern::same_domain(tls.identity(), role);
+    let broker = BrokerAddress {
+        address: address.to_string(),
+        identity,
+    };
+    RemoteOptions::new(tls, broker)
+}
+
+/// A session that nobody has granted.
+pub(crate) fn front_config(deadline: Duration) -> FrontConfig {
+    FrontConfig {
+        path: SessionPath {
+            session: SessionId::from_halves(1, 2),
+            epoch: Epoch(1),
+            attach_number: AttachNumber(1),
+        },
+        host_incarnation: incarnation(),
+        deadline,
+    }
 }
 
 /// A function that keeps no interrupt tables, of one BAR.
@@ -207,30 +233,15 @@ pub(crate) async fn rig_of<B: Bus + Send + Sync + 'static>(
             .unwrap();
     });
 
-    let tls = material(&dir, "agent");
-    let expect = IdentityPattern::same_domain(tls.identity(), Role::Host);
-    let connection = Dialer::new(tls, expect, DialOptions::default())
-        .connect(kind, address)
-        .await
-        .unwrap();
-    let stream = connection.open().await.unwrap();
-    let session = Session::new(FrontConfig {
-        path: SessionPath {
-            session: SessionId::from_halves(1, 2),
-            epoch: Epoch(1),
-            attach_number: AttachNumber(1),
-        },
-        host_incarnation: incarnation(),
+    let options = RemoteOptions {
+        transport: kind,
         deadline: DEADLINE,
-    });
+        ..options(&dir, address, Role::Host)
+    };
+    let leg = Leg::dial(&options).await.unwrap();
+    let session = Session::new(front_config(DEADLINE));
     let (device, bus) = function(session.clone());
-    let driver = tokio::spawn({
-        let device = Arc::clone(&device);
-        async move {
-            drive(device, stream, bus).await;
-            connection.close();
-        }
-    });
+    let driver = tokio::spawn(drive(Arc::clone(&device), leg, options, bus));
     session.opened().await.unwrap();
     Rig {
         device,

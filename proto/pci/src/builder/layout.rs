@@ -39,6 +39,7 @@ pub(super) fn lay_out(mut builder: DescriptorBuilder) -> Result<DescriptorParts,
         ranges: builder.ranges.iter().map(RangeParts::from).collect(),
         interrupts: interrupts(builder.intx_pin, &builder.capabilities),
         platform: None,
+        recovery: builder.recovery,
     })
 }
 

@@ -10,8 +10,8 @@ pub use error::BuildError;
 pub use platform::PlatformBuilder;
 
 use crate::{
-    Bar, BarIndex, Capability, Class, Descriptor, ExtendedCapability, Mask, RegisterRange,
-    WritePolicy,
+    Bar, BarIndex, Capability, Class, Descriptor, ExtendedCapability, FailedRegister, Mask,
+    RecoveryParts, RegisterRange, ResetWrite, WritePolicy,
 };
 
 /// Collects what a function has; [`Self::build`] checks it.
@@ -50,6 +50,7 @@ pub struct DescriptorBuilder {
     ranges: Vec<RegisterRange>,
     edits: Vec<Edit>,
     config_writes: Option<WritePolicy>,
+    recovery: RecoveryParts,
 }
 
 /// Bytes to put into the image or into a mask, after all else is laid out.
@@ -135,6 +136,19 @@ impl DescriptorBuilder {
     /// Says how a range of registers is treated.
     pub fn range(mut self, range: RegisterRange) -> Self {
         self.ranges.push(range);
+        self
+    }
+
+    /// Says what a register reads while the function is latched failed: its session was lost, and the agent keeps it for a guest that recovers by
+    /// resetting it. All others give all-ones then.
+    pub fn failed(mut self, register: FailedRegister) -> Self {
+        self.recovery.failed_image.push((&register).into());
+        self
+    }
+
+    /// Says by which write the guest resets the function, besides a function-level reset.
+    pub fn reset_by(mut self, write: ResetWrite) -> Self {
+        self.recovery.reset_writes.push((&write).into());
         self
     }
 

@@ -2,8 +2,8 @@
 
 use super::BuildError;
 use crate::{
-    Descriptor, DescriptorParts, InterruptParts, PlatformParts, PlatformRange, RangeParts,
-    RegisterRange,
+    Descriptor, DescriptorParts, FailedRegister, InterruptParts, PlatformParts, PlatformRange,
+    RangeParts, RecoveryParts, RegisterRange, ResetWrite,
 };
 
 /// Collects where a platform function is; [`Self::build`] checks it.
@@ -25,6 +25,7 @@ use crate::{
 pub struct PlatformBuilder {
     platform: PlatformParts,
     registers: Vec<RegisterRange>,
+    recovery: RecoveryParts,
 }
 
 impl PlatformBuilder {
@@ -51,6 +52,18 @@ impl PlatformBuilder {
         self
     }
 
+    /// As [`DescriptorBuilder::failed`](crate::DescriptorBuilder::failed).
+    pub fn failed(mut self, register: FailedRegister) -> Self {
+        self.recovery.failed_image.push((&register).into());
+        self
+    }
+
+    /// Says by which write the guest resets the function. (There is no other way but its VMM's.)
+    pub fn reset_by(mut self, write: ResetWrite) -> Self {
+        self.recovery.reset_writes.push((&write).into());
+        self
+    }
+
     /// Checks all of it.
     ///
     /// # Errors
@@ -63,6 +76,7 @@ impl PlatformBuilder {
                 ..InterruptParts::default()
             },
             platform: Some(self.platform),
+            recovery: self.recovery,
             ..DescriptorParts::default()
         };
         Ok(Descriptor::try_from(parts)?)

@@ -54,6 +54,11 @@ impl ConfigSpace {
             && self.bus_master_enabled()
     }
 
+    /// No MSI vector is pending any more.
+    pub fn forget_msi(&mut self) {
+        self.set_msi_pending(0);
+    }
+
     /// Mask and pending bits, if it has them.
     fn msi_masks(&self) -> Option<(u32, u32)> {
         let mask = self.special.msi_registers?.mask?;

@@ -2,12 +2,14 @@
 
 mod message;
 mod register;
+mod saved;
 mod special;
 #[cfg(test)]
 mod tests;
 mod volatile;
 mod write;
 
+pub use saved::{SavedConfig, SavedConfigError, SavedRegister, SavedWide};
 pub use volatile::Volatile;
 pub use write::WriteOutcome;
 

@@ -12,6 +12,7 @@
 
 use crate::{
     Bar, BarIndex, Descriptor,
+    config_space::{SavedRegister, SavedWide},
     registers::{BAR0, ROM, ROM_ENABLE},
 };
 
@@ -133,6 +134,40 @@ impl Registers {
             register.write(0);
         }
         self.wide = Default::default();
+    }
+
+    pub(super) fn saved(&self) -> (Vec<SavedRegister>, Vec<SavedWide>) {
+        let one = |register: &Register| SavedRegister {
+            written: register.written,
+            address: register.address,
+        };
+        let wide = |wide: &Wide| SavedWide {
+            base: wide.base,
+            written: wide.written,
+        };
+        let registers = self.all.iter().map(one).collect();
+        (registers, self.wide.iter().map(wide).collect())
+    }
+
+    /// As they were saved, of the bits that they have. False when they are not as many.
+    pub(super) fn restore(&mut self, saved: &[SavedRegister], wide: &[SavedWide]) -> bool {
+        if saved.len() != self.all.len() || wide.len() != self.wide.len() {
+            return false;
+        }
+        for (register, saved) in self.all.iter_mut().zip(saved) {
+            register.written = saved.written;
+            register.address = saved.address & (register.address_mask | register.flag_mask);
+        }
+        for (index, saved) in wide.iter().enumerate() {
+            // The last register is the ROM's: there is always one behind.
+            let (low, high) = (&self.all[index], &self.all[index + 1]);
+            if matches!(low.part, Part::Low) {
+                let mask = u64::from(low.address_mask) | u64::from(high.address_mask) << 32;
+                self.wide[index].base = saved.base & mask;
+                self.wide[index].written = saved.written;
+            }
+        }
+        true
     }
 
     /// Offset in configuration space and value of each.

@@ -207,6 +207,27 @@ pub enum DescriptorError {
         /// Which ones.
         conflict: RangeConflict,
     },
+    /// More registers than anybody needs to say that a function has failed, or to reset it.
+    #[error("recovery.{list}: {count} of them, at most {max} are allowed")]
+    TooManyRecovery {
+        /// Which list.
+        list: RecoveryList,
+        /// How many.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// What is said of a failed function is not possible.
+    #[error("recovery.{list}[{position}].{error}")]
+    Recovery {
+        /// Which list.
+        list: RecoveryList,
+        /// Position in it.
+        position: usize,
+        /// What is wrong with it.
+        #[source]
+        error: RecoveryError,
+    },
     /// There are four pins.
     #[error("interrupts.intx_pin: {value} is above 4")]
     IntxPin {
@@ -300,6 +321,78 @@ impl fmt::Display for Mask {
             Self::Forwarded => "config_forwarded",
         })
     }
+}
+
+/// What a descriptor says of a failed function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecoveryList {
+    /// What registers read.
+    FailedImage,
+    /// How the guest resets it.
+    ResetWrites,
+}
+
+impl fmt::Display for RecoveryList {
+    /// The field's name in the schema.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FailedImage => "failed_image",
+            Self::ResetWrites => "reset_writes",
+        })
+    }
+}
+
+/// What is wrong with one register of a failed function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoveryError {
+    /// The function has no such BAR.
+    #[error("bar: {bar} is not a BAR of this function")]
+    Bar {
+        /// The BAR's index.
+        bar: u32,
+    },
+    /// Registers have one of four widths.
+    #[error("width: {width} bytes, expected 1, 2, 4 or 8")]
+    Width {
+        /// Bytes.
+        width: u32,
+    },
+    /// It is not aligned, or ends outside of its BAR.
+    #[error("offset: {offset:#x} is no place for {width} aligned bytes in a BAR of {size}")]
+    Offset {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        width: u64,
+        /// The BAR's bytes.
+        size: u64,
+    },
+    /// It has bits that the register has not.
+    #[error("{field}: {value:#x} does not fit into {width} bytes")]
+    Wide {
+        /// Which field.
+        field: &'static str,
+        /// What it is.
+        value: u64,
+        /// The register's bytes.
+        width: usize,
+    },
+    /// Every write would be a reset.
+    #[error("mask: 0 asks for no bit")]
+    NoMask,
+    /// No write can match it.
+    #[error("value: {value:#x} has bits outside of the mask")]
+    Unmasked {
+        /// The value.
+        value: u64,
+    },
+    /// Two entries claim one byte.
+    #[error("offset: it lies in entry {other} too")]
+    Overlaps {
+        /// Position of the other.
+        other: usize,
+    },
 }
 
 /// What an MSI-X capability places in BARs.

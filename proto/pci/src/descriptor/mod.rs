@@ -1,17 +1,24 @@
 //! What a device is: the PCI function that a guest will see, and how its registers are to be treated.
 
+mod difference;
 mod error;
 mod parts;
 mod policy;
+mod recovery;
 #[cfg(test)]
 mod tests;
 mod validate;
 
 use std::{fmt, sync::Arc};
 
-pub use error::{DescriptorError, Mask, MsixPart, RangeConflict};
-pub use parts::{BarParts, DescriptorParts, InterruptParts, RangeParts};
+pub use difference::Difference;
+pub use error::{DescriptorError, Mask, MsixPart, RangeConflict, RecoveryError, RecoveryList};
+pub use parts::{
+    BarParts, DescriptorParts, FailedRegisterParts, InterruptParts, RangeParts, RecoveryParts,
+    ResetWriteParts,
+};
 pub use policy::{RegisterRange, WritePolicy};
+pub use recovery::{FailedRegister, Recovery, ResetWrite};
 
 use crate::{
     Bar, BarIndex, Platform, Space,
@@ -39,6 +46,7 @@ struct Inner {
     rom: Vec<u8>,
     ranges: Ranges,
     interrupts: Interrupts,
+    recovery: Recovery,
 }
 
 /// What [`Space::Bar`] of an index is: behind a base address register, or at a platform function's fixed address.

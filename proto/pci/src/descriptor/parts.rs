@@ -1,7 +1,7 @@
 //! A descriptor as plain values, as it travels: nothing of it is checked.
 
-use super::{Descriptor, RegisterRange, WritePolicy};
-use crate::{Bar, BarIndex, BarKind, PlatformParts};
+use super::{Descriptor, FailedRegister, RegisterRange, ResetWrite, WritePolicy};
+use crate::{Bar, BarIndex, BarKind, PlatformParts, Width};
 
 /// The unchecked form of a [`Descriptor`], field by field as in the schema's `DeviceDescriptor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,45 @@ pub struct DescriptorParts {
     pub interrupts: InterruptParts,
     /// Of a platform function, which has no PCI parts then: no configuration space, BARs or ROM.
     pub platform: Option<PlatformParts>,
+    /// What it shows once it has failed, and how its guest resets it.
+    pub recovery: RecoveryParts,
+}
+
+/// The unchecked form of a [`Recovery`](super::Recovery).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryParts {
+    /// What registers read while the function is latched failed.
+    pub failed_image: Vec<FailedRegisterParts>,
+    /// Writes by which the guest resets it.
+    pub reset_writes: Vec<ResetWriteParts>,
+}
+
+/// The unchecked form of a [`FailedRegister`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FailedRegisterParts {
+    /// BAR index.
+    pub bar: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes: 1, 2, 4 or 8.
+    pub width: u32,
+    /// What it reads.
+    pub value: u64,
+}
+
+/// The unchecked form of a [`ResetWrite`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResetWriteParts {
+    /// BAR index.
+    pub bar: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes: 1, 2, 4 or 8.
+    pub width: u32,
+    /// The bits that count.
+    pub mask: u64,
+    /// What they are written as.
+    pub value: u64,
 }
 
 /// The unchecked form of a BAR.
@@ -92,6 +131,10 @@ impl From<&Descriptor> for DescriptorParts {
                 msix_vectors: interrupts.msix_vectors.into(),
             },
             platform: descriptor.platform().map(PlatformParts::from),
+            recovery: RecoveryParts {
+                failed_image: descriptor.failed_image().iter().map(Into::into).collect(),
+                reset_writes: descriptor.reset_writes().iter().map(Into::into).collect(),
+            },
         }
     }
 }
@@ -128,4 +171,31 @@ impl From<&RegisterRange> for RangeParts {
             constant: range.constant,
         }
     }
+}
+
+impl From<&FailedRegister> for FailedRegisterParts {
+    fn from(register: &FailedRegister) -> Self {
+        Self {
+            bar: register.bar.get().into(),
+            offset: register.offset,
+            width: bytes(register.width),
+            value: register.value,
+        }
+    }
+}
+
+impl From<&ResetWrite> for ResetWriteParts {
+    fn from(write: &ResetWrite) -> Self {
+        Self {
+            bar: write.bar.get().into(),
+            offset: write.offset,
+            width: bytes(write.width),
+            mask: write.mask,
+            value: write.value,
+        }
+    }
+}
+
+fn bytes(width: Width) -> u32 {
+    1 << width.log2()
 }

@@ -5,6 +5,7 @@ mod image;
 mod lists;
 mod platform;
 mod policy;
+mod recovery;
 
 use super::{Descriptor, DescriptorError, DescriptorParts, Mask};
 use crate::{Bar, BarIndex, Capability, DescriptorBuilder, RegisterRange, WritePolicy};

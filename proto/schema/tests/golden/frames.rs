@@ -42,6 +42,7 @@ fn open() -> Frame {
                 agent: "spiffe://potemkin.dev/agent/vm-17".into(),
             }),
             host_incarnation: Bytes::from_static(&INCARNATION),
+            deadline_ms: 0,
         }),
         ..Frame::default()
     }

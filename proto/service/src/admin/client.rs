@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AttachRequest, Attached, DetachRequest, Detached, REPLY_BYTES_MAX, Reply, Request, Status,
-    StatusRequest,
+    StatusRequest, UpgradeRequest, Upgraded,
 };
 
 /// A connection to a front agent.
@@ -93,6 +93,11 @@ impl AdminClient {
     /// Asks what is attached.
     pub fn status(&mut self) -> Result<Status, AdminError> {
         self.ask(&Request::Status(StatusRequest {}))
+    }
+
+    /// Has the agent go on in the program that stands where it was started from.
+    pub fn upgrade(&mut self) -> Result<Upgraded, AdminError> {
+        self.ask(&Request::Upgrade(UpgradeRequest {}))
     }
 
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, AdminError> {

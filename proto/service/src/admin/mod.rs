@@ -6,7 +6,7 @@
 
 mod client;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub enum Request {
     Detach(DetachRequest),
     /// What is attached. Answered by [`Status`].
     Status(StatusRequest),
+    /// Go on in the program that stands where this one was started from. Answered by [`Upgraded`], by that program.
+    Upgrade(UpgradeRequest),
 }
 
 /// One of `device` and `selector` is given.
@@ -43,6 +45,32 @@ pub struct AttachRequest {
     pub selector: Option<String>,
     /// Where to create the vfio-user socket.
     pub socket: PathBuf,
+    /// What comes after a session that is lost; without, as the agent is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_loss: Option<AfterLoss>,
+}
+
+/// What comes after a session that is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterLoss {
+    /// The VMM is asked to unplug the function.
+    #[default]
+    Remove,
+    /// The device is attached again, and the guest finds it failed until it resets it.
+    Reset,
+}
+
+impl FromStr for AfterLoss {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "remove" => Ok(Self::Remove),
+            "reset" => Ok(Self::Reset),
+            _ => Err(format!("`{text}` is neither `remove` nor `reset`")),
+        }
+    }
 }
 
 /// Detach by the agent's name for the device.
@@ -57,6 +85,11 @@ pub struct DetachRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatusRequest {}
+
+/// No parameters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeRequest {}
 
 /// A front agent's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -91,6 +124,17 @@ pub struct Attached {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Detached {}
 
+/// The agent was upgraded.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Upgraded {
+    /// Version of the program that runs now.
+    pub version: String,
+    /// Devices that go on.
+    pub devices: usize,
+    /// For how long their guests' accesses waited, in milliseconds.
+    pub stood_ms: u64,
+}
+
 /// What a front agent has attached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Status {
@@ -113,16 +157,19 @@ pub struct DeviceStatus {
     pub epoch: u64,
     /// How the session does.
     pub state: DeviceState,
-    /// Why it is waiting or lost.
+    /// Why it is not live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// For how long it has been waiting or lost, in milliseconds.
+    /// For how long it has not been, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_age_ms: Option<u64>,
     /// In how many milliseconds its attach is tried again, while it is waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try_ms: Option<u64>,
-    /// `quic` or `grpc`; empty while there is no connection.
+    /// The broker that its path goes through, or went last, as it was configured; empty while it is waiting.
+    #[serde(default)]
+    pub broker: String,
+    /// What that runs on, `quic` or `grpc`; empty while it is waiting.
     pub transport: String,
     /// Counted since the attach.
     pub counters: Counters,
@@ -135,10 +182,16 @@ pub struct DeviceStatus {
 pub enum DeviceState {
     /// Connected: accesses are served.
     Live,
-    /// Not connected: accesses wait for their deadline.
+    /// Not connected yet: accesses wait for their deadline.
     Connecting,
+    /// Its path is lost, or stands still, and another one is dialled: accesses wait for their deadline.
+    Interrupted,
     /// Not attached yet: the attach failed, and is tried again.
     Waiting,
+    /// Its session is lost, and the device is being attached again: the guest finds it failed.
+    Reattaching,
+    /// Attached again: the guest finds it failed until it resets it.
+    AwaitingReset,
     /// Contained: reads give all-ones, writes are dropped.
     Lost,
     /// A state of a newer agent.
@@ -176,6 +229,10 @@ pub struct Counters {
     pub dma_refused: u64,
     /// Interrupts that the guest got.
     pub interrupts: u64,
+    /// Times that the session went on over another path.
+    pub resumes: u64,
+    /// Connections that were begun for that, whatever became of them.
+    pub dials: u64,
 }
 
 #[cfg(test)]

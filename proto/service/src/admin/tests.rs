@@ -49,6 +49,7 @@ fn edu0() -> AttachRequest {
         device: Some("edu-0".to_owned()),
         selector: None,
         socket: "/run/edu0.sock".into(),
+        after_loss: None,
     }
 }
 

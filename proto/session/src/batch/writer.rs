@@ -10,7 +10,7 @@ use crate::access::{
 };
 
 /// A batch under construction. Its buffers are reused from frame to frame.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct BatchWriter {
     ops: BytesMut,
     args: BytesMut,

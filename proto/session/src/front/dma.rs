@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// What has to go before the next access, as soon as there is credit. Several of a kind are one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Due {
     pub(super) reset: bool,
     pub(super) bus_master_off: bool,
@@ -28,7 +28,7 @@ impl Due {
 }
 
 /// What the device started itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Dma {
     pub(super) generation: u64,
     /// What began in an older generation is void everywhere, and its failure no news.

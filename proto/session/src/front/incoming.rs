@@ -3,84 +3,118 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use potemkin_proto::v1::{FrameHeader, SessionAccept, SessionClose};
+use potemkin_proto::v1::FrameHeader;
 
-use super::{DmaRead, DmaWrite, Failure, Front, FrontEvent, FrontState, Outstanding};
+use super::{Dma, DmaRead, DmaWrite, Failure, Front, FrontEvent, FrontState, Outstanding};
 use crate::{
-    VERSION,
+    RESUMABLE,
     access::{ReverseItem, Status},
     batch::read_reverse,
+    credit::NON_POSTED_WINDOW,
     frame::{Body, Frame, check, check_counts, check_path},
-    ids::Incarnation,
+    planted::{self, Bug},
     violation::Violation,
 };
 
 impl Front {
     pub(super) fn take_frame(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        if !self.has_path() {
+            // Late news of a session that is over here, or of a path, is no news.
+            return Ok(());
+        }
         let frame = Frame::decode(bytes)?;
-        check_path(&frame.header, self.config.path)?;
-        match (self.state, frame.body) {
-            // Late news of a session that is over here is no news.
-            (FrontState::Contained | FrontState::Closed, _) => Ok(()),
-            (_, Body::Close(close)) => {
-                self.take_close(&close);
-                Ok(())
+        frame.require_check(self.version)?;
+        let older = frame.header.attach_number < self.config.path.attach_number.0;
+        if older && !planted::is(Bug::FrontHearsOldPath) {
+            return Ok(());
+        }
+        if !older {
+            check_path(&frame.header, self.config.path)?;
+        }
+        if planted::is(Bug::FrontSkipsGap) && self.state == FrontState::Live {
+            self.next_reverse = self.next_reverse.max(frame.header.first_sequence);
+        }
+        match (self.hears_as(), frame.body) {
+            (_, Body::Close(close)) => self.take_close(&close),
+            (FrontState::Live, Body::Resend(resend)) => {
+                self.check_no_gap(frame.header.first_sequence)?;
+                self.take_header(&frame.header)?;
+                self.take_resend(resend)?;
             }
-            (FrontState::Opening, Body::Accept(accept)) => self.take_accept(&accept),
-            (FrontState::Opening, _) => Err(unexpected("frame", "before accept")),
-            (FrontState::Live, Body::Empty) => {
-                check_counts(&frame.header, &FrameHeader::default())?;
-                self.take_header(&frame.header)
+            (FrontState::Live, body) => {
+                self.watch.hear();
+                self.take_body(&frame.header, body)?;
             }
-            (FrontState::Live, Body::Batch(batch)) => {
-                check(
-                    "first_sequence",
-                    frame.header.first_sequence,
-                    self.next_reverse,
-                )?;
-                let counts = self.take_batch(batch)?;
-                if !self.flights.is_empty() {
-                    self.dma.lend();
+            (_, Body::Accept(accept)) => {
+                self.watch.hear();
+                self.beat = self.beat.max(frame.header.beat);
+                self.take_accept(&accept, frame.checked)?;
+                if planted::is(Bug::AcceptAcknowledges) {
+                    self.take_acknowledged(frame.header.acknowledged);
                 }
-                check_counts(&frame.header, &counts)?;
-                // An acknowledgement takes effect after the body that it came with.
-                self.take_header(&frame.header)
             }
-            (FrontState::Live, Body::Accept(_)) => Err(unexpected("accept", "on a live session")),
-            (FrontState::Live, Body::Open(_)) => Err(unexpected("open", "in reverse")),
+            _ => return Err(unexpected("frame", "before accept")),
         }
-    }
-
-    fn take_close(&mut self, close: &SessionClose) {
-        let code = close.code().as_str_name().trim_start_matches("CLOSE_CODE_");
-        self.contain(format!(
-            "closed by the other side: {code}: {}",
-            close.message
-        ));
-    }
-
-    fn take_accept(&mut self, accept: &SessionAccept) -> Result<(), Violation> {
-        if accept.version != VERSION {
-            return Err(Violation::Version {
-                min: accept.version,
-                max: accept.version,
-                ours: VERSION,
-            });
-        }
-        check("next_forward", accept.next_forward, 1)?;
-        if Incarnation::from_slice(&accept.host_incarnation) != Some(self.config.host_incarnation) {
-            return Err(unexpected("accept", "from another incarnation of the host"));
-        }
-        self.posted.raise(accept.posted_limit);
-        self.non_posted.raise(accept.non_posted_limit);
-        self.open_deadline = None;
-        self.state = FrontState::Live;
-        self.events.push_back(FrontEvent::Opened);
-        self.unblock();
         Ok(())
     }
 
-    fn take_batch(&mut self, batch: Bytes) -> Result<FrameHeader, Violation> {
+    fn has_path(&self) -> bool {
+        matches!(
+            self.hears_as(),
+            FrontState::Opening | FrontState::Live | FrontState::Resuming
+        )
+    }
+
+    /// The state that counts for what comes.
+    fn hears_as(&self) -> FrontState {
+        match self.state {
+            FrontState::Contained if planted::is(Bug::ResultAfterContainment) => FrontState::Live,
+            FrontState::Contained if planted::is(Bug::LateAcceptRevives) => FrontState::Resuming,
+            state => state,
+        }
+    }
+
+    fn take_body(&mut self, header: &FrameHeader, body: Body) -> Result<(), Violation> {
+        match body {
+            Body::Empty => {
+                self.check_no_gap(header.first_sequence)?;
+                check_counts(header, &FrameHeader::default())?;
+                self.take_header(header)
+            }
+            Body::Batch(batch) => {
+                self.check_first(header.first_sequence)?;
+                let counts = self.take_batch(header.first_sequence, batch)?;
+                if !self.flights.is_empty() {
+                    self.dma.lend();
+                }
+                check_counts(header, &counts)?;
+                // An acknowledgement takes effect after the body that it came with.
+                self.take_header(header)
+            }
+            Body::Accept(_) => Err(unexpected("accept", "on a live session")),
+            _ => Err(unexpected("open", "in reverse")),
+        }
+    }
+
+    /// A frame without items says which number the next one will have: a batch that was lost before it must not be acknowledged over.
+    fn check_no_gap(&self, first: u64) -> Result<(), Violation> {
+        if self.version < RESUMABLE || first <= self.next_reverse {
+            return Ok(());
+        }
+        check("first_sequence", first, self.next_reverse)
+    }
+
+    /// No gap. What came before comes again after a path was lost.
+    fn check_first(&self, first: u64) -> Result<(), Violation> {
+        let expected = self.next_reverse;
+        let repeats = self.version >= RESUMABLE && (1..expected).contains(&first);
+        if first == expected || repeats {
+            return Ok(());
+        }
+        check("first_sequence", first, expected)
+    }
+
+    fn take_batch(&mut self, mut sequence: u64, batch: Bytes) -> Result<FrameHeader, Violation> {
         let Self {
             outstanding,
             events,
@@ -88,16 +122,31 @@ impl Front {
             dma,
             resetting,
             intx,
+            completed_cost,
             ..
         } = self;
         read_reverse(batch, |item| {
+            sequence += 1;
+            let off_by_one = u64::from(planted::is(Bug::DuplicateOffByOne));
+            if sequence + off_by_one <= *next_reverse {
+                // It was taken before.
+                if planted::is(Bug::DmaWriteTwice) {
+                    events.extend(write_again(dma, sequence - 1, item)?);
+                }
+                return Ok(());
+            }
             dma.receive(&item)?;
             events.push_back(match item {
                 ReverseItem::Completion {
                     sequence,
                     status,
                     data,
-                } => complete(outstanding, sequence, status, data)?,
+                } => {
+                    let (event, cost) = complete(outstanding, sequence, status, data)?;
+                    *completed_cost += cost;
+                    dma.acknowledge |= *completed_cost >= NON_POSTED_WINDOW / 2;
+                    event
+                }
                 ReverseItem::DmaWrite {
                     generation,
                     address,
@@ -125,7 +174,7 @@ impl Front {
                 ReverseItem::Intx(level) => {
                     *intx = level;
                     // Of the time before.
-                    if resetting.is_some() {
+                    if resetting.is_some() && !planted::is(Bug::StaleIntx) {
                         *next_reverse += 1;
                         return Ok(());
                     }
@@ -155,18 +204,21 @@ impl Front {
             });
         }
         self.beat = self.beat.max(header.beat);
-        if header.acknowledged > self.acknowledged {
-            self.acknowledged = header.acknowledged;
-            self.land();
-        }
+        self.take_acknowledged(header.acknowledged);
         self.posted.raise(header.posted_limit);
         self.non_posted.raise(header.non_posted_limit);
         self.unblock();
         Ok(())
     }
 
-    /// Forgets the flights that have landed in full. One that has landed in part keeps its deadline: a host that acknowledges one
-    /// item at a time must not be able to hold a vCPU for longer.
+    fn take_acknowledged(&mut self, acknowledged: u64) {
+        if acknowledged > self.acknowledged {
+            self.acknowledged = acknowledged;
+            self.land();
+        }
+    }
+
+    /// What was waited for is done.
     fn land(&mut self) {
         if self
             .resetting
@@ -176,27 +228,46 @@ impl Front {
             // Whatever was shown of the time before.
             self.events.push_back(FrontEvent::Intx(self.intx));
         }
-        while self
-            .flights
-            .front()
-            .is_some_and(|flight| flight.last_sequence <= self.acknowledged)
-        {
-            self.flights.pop_front();
-        }
+        self.flights.land(self.acknowledged);
     }
+}
+
+/// Planted: a DMA write that was taken before, to be done once more.
+fn write_again(
+    dma: &mut Dma,
+    sequence: u64,
+    item: ReverseItem,
+) -> Result<Option<FrontEvent>, Violation> {
+    if let ReverseItem::DmaWrite { .. } = item {
+        dma.receive(&item)?;
+    }
+    let ReverseItem::DmaWrite {
+        generation,
+        address,
+        data,
+    } = item
+    else {
+        return Ok(None);
+    };
+    Ok(Some(FrontEvent::DmaWrite(DmaWrite {
+        sequence,
+        generation,
+        address,
+        data,
+    })))
 }
 
 fn unexpected(body: &'static str, when: &'static str) -> Violation {
     Violation::Unexpected { body, when }
 }
 
-/// Matches a completion to the oldest access that waits: the host executes in order, so it answers in order.
+/// Matches a completion to the oldest access that waits: the host executes in order, so it answers in order. Gives what it cost, too.
 fn complete(
     outstanding: &mut VecDeque<Outstanding>,
     sequence: u64,
     status: Status,
     data: Bytes,
-) -> Result<FrontEvent, Violation> {
+) -> Result<(FrontEvent, u64), Violation> {
     let wrong = |problem| Violation::Completion { sequence, problem };
     let waiting = outstanding
         .front()
@@ -209,12 +280,14 @@ fn complete(
     if data.len() != expected {
         return Err(wrong("length of data"));
     }
+    let cost = waiting.cost;
     outstanding.pop_front();
-    Ok(FrontEvent::Completed {
+    let event = FrontEvent::Completed {
         sequence,
         outcome: match status {
             Status::Ok => Ok(data),
             Status::DeviceError => Err(Failure::Device),
         },
-    })
+    };
+    Ok((event, cost))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 #[allow(unused_imports)] // For the documentation.
 use super::Front;
@@ -29,6 +30,10 @@ pub enum FrontState {
     Opening,
     /// The host has accepted.
     Live,
+    /// Without a path: accesses are taken and wait, each for its deadline.
+    Interrupted,
+    /// `open` is on its way on another path; accesses wait likewise.
+    Resuming,
     /// The outcome of something was unknown for too long, or the path is lost: reads give all-ones, writes are dropped.
     Contained,
     /// Ended on purpose.
@@ -40,6 +45,10 @@ pub enum FrontState {
 pub enum FrontEvent {
     /// The host accepted; accesses flow.
     Opened,
+    /// The path is lost, and why. Another one is wanted.
+    Interrupted(String),
+    /// The host accepted another path: accesses flow again, and nothing was lost.
+    Resumed,
     /// The answer to a non-posted access.
     Completed {
         /// Its sequence number, as [`Front::read`] or [`Front::write`] gave it.
@@ -67,7 +76,7 @@ pub enum FrontEvent {
 }
 
 /// A DMA write, as the host sent it: nothing in it has been checked against the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DmaWrite {
     /// Its sequence number in reverse.
     pub sequence: u64,
@@ -76,11 +85,12 @@ pub struct DmaWrite {
     /// Where in the guest's memory, in bytes.
     pub address: u64,
     /// What.
+    #[serde(with = "potemkin_pci::hex")]
     pub data: Bytes,
 }
 
 /// A DMA read, as the host sent it: nothing in it has been checked against the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DmaRead {
     /// Names the answer.
     pub id: u64,
@@ -133,7 +143,8 @@ pub enum Refused {
 }
 
 /// Counters of a session, for operators and tests.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct FrontCounters {
     /// Frames sent, with or without a batch.
     pub frames_sent: u64,

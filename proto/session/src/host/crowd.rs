@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::Vector;
+use crate::{
+    access::Vector,
+    planted::{self, Bug},
+};
 
 /// A place in the order at which vectors wait together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +39,9 @@ impl Crowds {
 
     /// The vector fires here, and nowhere before.
     pub(super) fn raise(&mut self, place: Place, vector: Vector, generation: u64) {
+        if planted::is(Bug::CrowdedInterruptEarly) && self.places.contains_key(&vector) {
+            return;
+        }
         let before = self.places.insert(vector, place);
         let older = before.and_then(|before| self.waiting.remove(&(before, vector)));
         let newest = older.map_or(generation, |older| older.max(generation));

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     access::{MAX_DMA_BYTES, ReverseItem, Vector},
     credit::{Allowance, DMA_READ_WINDOW, MESSAGE_WINDOW, cost},
+    planted::{self, Bug},
 };
 
 #[derive(Debug)]
@@ -67,6 +68,12 @@ enum What {
     Nothing,
 }
 
+impl What {
+    fn is_completion(&self) -> bool {
+        matches!(self, Self::Item(ReverseItem::Completion { .. }))
+    }
+}
+
 impl Outbound {
     pub(super) fn new(dma_write_limit: u64) -> Self {
         let mut dma_write = Allowance::default();
@@ -98,9 +105,11 @@ impl Outbound {
 
     /// How many forward items may be acknowledged, of `applied`: what they caused goes before that.
     pub(super) fn acknowledgeable(&self, applied: u64) -> u64 {
-        self.waiting
-            .front()
-            .map_or(applied, |oldest| oldest.applied)
+        let holds_up = |waiting: &&Waiting| {
+            !planted::is(Bug::AcknowledgeBeforeDma) || waiting.what.is_completion()
+        };
+        let oldest = self.waiting.iter().find(holds_up);
+        oldest.map_or(applied, |oldest| oldest.applied)
     }
 
     pub(super) fn raise_dma_write_limit(&mut self, limit: u64) {
@@ -127,6 +136,18 @@ impl Outbound {
     pub(super) fn push(&mut self, applied: u64, item: ReverseItem) {
         let what = What::Item(item);
         self.waiting.push_back(Waiting { applied, what });
+    }
+
+    /// Planted: queues an item before all others.
+    fn push_first(&mut self, applied: u64, item: ReverseItem) {
+        let applied = self.acknowledgeable(applied);
+        let what = What::Item(item);
+        self.waiting.push_front(Waiting { applied, what });
+    }
+
+    /// Planted: a level that is not sent.
+    pub(super) fn note_intx(&mut self, level: bool) {
+        self.intx = level;
     }
 
     /// Queues a piece of a DMA read.
@@ -168,7 +189,11 @@ impl Outbound {
             return self.crowds.raise(place, vector, generation);
         }
         self.waiting_interrupts += 1;
-        self.push(applied, ReverseItem::Msi { generation, vector });
+        let item = ReverseItem::Msi { generation, vector };
+        if planted::is(Bug::InterruptBeforeDma) {
+            return self.push_first(applied, item);
+        }
+        self.push(applied, item);
     }
 
     pub(super) fn set_intx(&mut self, applied: u64, level: bool) {
@@ -248,7 +273,8 @@ impl Outbound {
     /// Whether the oldest DMA read may go: all that was queued before has gone, and there is room for the answer.
     fn read_may_go(&self) -> bool {
         self.reads.front().is_some_and(|read| {
-            read.behind <= self.left && self.reading + cost(read.piece.length) <= DMA_READ_WINDOW
+            let first = read.behind <= self.left || planted::is(Bug::DmaReadBeforeWrites);
+            first && self.reading + cost(read.piece.length) <= DMA_READ_WINDOW
         })
     }
 

@@ -7,7 +7,7 @@ use potemkin_proto::v1::{Batch, Frame, FrameHeader};
 use proptest::prelude::*;
 use prost::Message;
 
-use super::pair::{Pair, accepted, config, path};
+use super::pair::{Pair, accepted, checked, config, path};
 use crate::{Violation, front::Front, front::FrontState, host::Opening};
 
 /// A forward frame with one posted write of 4 bytes to BAR 0, and whatever `spoil` does to it.
@@ -28,20 +28,20 @@ fn write_frame(spoil: impl FnOnce(&mut FrameHeader, &mut Batch)) -> Bytes {
         data: Bytes::from_static(&[1, 2, 3, 4]),
     };
     spoil(&mut header, &mut batch);
-    Frame {
+    checked(&Frame {
         header: Some(header),
         batch: Some(batch),
         ..Frame::default()
-    }
-    .encode_to_vec()
-    .into()
+    })
 }
 
-/// What a fresh host says to a frame; it must have executed nothing and be closed if it refused.
+/// What a fresh host says to a frame; if it refused it must have executed nothing, and have given up the path or, where that cannot be at
+/// fault, the session.
 fn refusal(frame: Bytes) -> Option<String> {
     let (mut host, _accept) = accepted();
     let violation = host.handle_frame(frame).err()?;
-    assert!(host.is_closed());
+    assert_eq!(host.is_closed(), !violation.is_of_path());
+    assert!(host.is_closed() || !host.is_connected());
     assert!(host.next_work().is_none(), "nothing of it is executed");
     assert!(host.poll_transmit().is_some(), "a close frame says why");
     Some(violation.to_string())
@@ -154,10 +154,7 @@ fn a_completion_nobody_waits_for_contains_the_front() {
         ..Frame::default()
     };
 
-    let violation = pair
-        .front
-        .handle_frame(frame.encode_to_vec().into())
-        .unwrap_err();
+    let violation = pair.front.handle_frame(checked(&frame)).unwrap_err();
 
     assert!(violation.to_string().contains("completion of access 1"));
     assert_eq!(pair.front.state(), FrontState::Contained);
@@ -168,17 +165,18 @@ fn an_opening_without_a_common_version_is_refused() {
     let mut front = Front::new(config(), Instant::now());
     let open = front.poll_transmit(Instant::now()).unwrap();
     let mut frame = Frame::decode(open).unwrap();
+    frame.check = None;
     let body = frame.open.as_mut().unwrap();
-    (body.version_min, body.version_max) = (2, 3);
+    (body.version_min, body.version_max) = (3, 4);
 
-    let refused = Opening::decode(frame.encode_to_vec().into()).unwrap_err();
+    let refused = Opening::decode(checked(&frame)).unwrap_err();
 
     assert_eq!(
         refused,
         Violation::Version {
-            min: 2,
-            max: 3,
-            ours: 1
+            min: 3,
+            max: 4,
+            ours: 2
         }
     );
 }

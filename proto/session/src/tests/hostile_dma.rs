@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use potemkin_proto::v1::{Batch, Frame, FrameHeader};
-use prost::Message;
 
-use super::pair::{Pair, accepted, path};
+use super::pair::{Pair, accepted, checked, path};
 use crate::{
     access::{DmaError, MAX_DMA_BYTES},
     credit::MESSAGE_WINDOW,
@@ -18,13 +17,24 @@ const INTX: u8 = 5 << 5;
 const EVENT: u8 = 7 << 5;
 
 fn frame(counts: FrameHeader, ops: &[u8], args: &[u64], data: &[u8]) -> Bytes {
+    frame_at(1, counts, ops, args, data)
+}
+
+/// With this sequence number.
+fn frame_at(
+    first_sequence: u64,
+    counts: FrameHeader,
+    ops: &[u8],
+    args: &[u64],
+    data: &[u8],
+) -> Bytes {
     let (session_hi, session_lo) = path().session.halves();
     let header = FrameHeader {
         session_hi,
         session_lo,
         epoch: 7,
         attach_number: 1,
-        first_sequence: 1,
+        first_sequence,
         ..counts
     };
     let batch = Batch {
@@ -32,13 +42,11 @@ fn frame(counts: FrameHeader, ops: &[u8], args: &[u64], data: &[u8]) -> Bytes {
         args: args.to_vec(),
         data: Bytes::copy_from_slice(data),
     };
-    Frame {
+    checked(&Frame {
         header: Some(header),
         batch: Some(batch),
         ..Frame::default()
-    }
-    .encode_to_vec()
-    .into()
+    })
 }
 
 fn interrupts(count: u32) -> FrameHeader {
@@ -76,7 +84,7 @@ fn what_a_host_may_not_send_is_refused_by_name() {
     let too_long = long.len() as u64;
     let half_a_kilobyte = [0; 512];
     let storm = MESSAGE_WINDOW as usize + 1;
-    let greedy = 2_000_usize;
+    let greedy = 2_000;
     let cases = [
         (
             "length of DMA",
@@ -150,16 +158,10 @@ fn what_a_host_may_not_send_is_refused_by_name() {
     }
     // 9 credits each, until the agent's window is used up.
     let mut pair = Pair::live();
-    let mut sequence = 1;
-    let refused = (0..greedy).find_map(|_| {
-        let mut counts = dma_writes(1);
-        counts.first_sequence = 0;
-        let bytes = frame(counts, &[DMA_WRITE], &[0, 0, 512], &half_a_kilobyte);
-        let mut message = Frame::decode(bytes).unwrap();
-        message.header.as_mut().unwrap().first_sequence = sequence;
-        sequence += 1;
-        let refused = pair.front.handle_frame(message.encode_to_vec().into());
-        refused.err()
+    let refused = (1..=greedy).find_map(|sequence| {
+        let (counts, args) = (dma_writes(1), [0, 0, 512]);
+        let bytes = frame_at(sequence, counts, &[DMA_WRITE], &args, &half_a_kilobyte);
+        pair.front.handle_frame(bytes).err()
     });
     assert!(refused.unwrap().to_string().contains("dma_write: "));
 }
@@ -232,7 +234,7 @@ fn an_answer_of_the_wrong_length_is_refused() {
 fn a_contained_agent_takes_no_dma() {
     let mut pair = Pair::live();
     pair.host.dma_write(0, 0, Bytes::from_static(b"late"));
-    pair.front.handle_lost("test");
+    pair.front.abandon("test");
     pair.front
         .handle_frame(pair.host.poll_transmit().unwrap())
         .unwrap();

@@ -7,8 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use potemkin_pci::{BarIndex, Space, Width};
+use potemkin_proto::{check, v1::Frame};
+use prost::Message;
 
 use crate::{
+    VERSION,
     access::{Access, Extent, Location, Operation, Payload, Posting, Status},
     front::{Failure, Front, FrontConfig, FrontEvent},
     host::{Host, Opening, Work},
@@ -56,11 +59,18 @@ pub(crate) fn at(offset: u64) -> Location {
     }
 }
 
+/// A frame as a peer encodes it, with its check.
+pub(crate) fn checked(frame: &Frame) -> Bytes {
+    let mut bytes = frame.encode_to_vec();
+    check::append(&mut bytes);
+    bytes.into()
+}
+
 /// A host that accepted, with the frame that says so.
 pub(crate) fn accepted() -> (Host, Bytes) {
     let mut front = Front::new(config(), Instant::now());
     let open = front.poll_transmit(Instant::now()).unwrap();
-    let mut host = Host::accept(&Opening::decode(open).unwrap(), incarnation()).unwrap();
+    let mut host = Host::accept(&Opening::decode(open).unwrap(), incarnation(), 1).unwrap();
     let accept = host.poll_transmit().unwrap();
     (host, accept)
 }
@@ -68,10 +78,17 @@ pub(crate) fn accepted() -> (Host, Bytes) {
 impl Pair {
     /// A live session.
     pub(crate) fn live() -> Self {
+        Self::live_with_version(VERSION)
+    }
+
+    /// A live session with a host that speaks no newer version.
+    pub(crate) fn live_with_version(version: u32) -> Self {
         let now = Instant::now();
         let mut front = Front::new(config(), now);
         let open = front.poll_transmit(now).unwrap();
-        let mut host = Host::accept(&Opening::decode(open).unwrap(), incarnation()).unwrap();
+        let mut opening = Opening::decode(open).unwrap();
+        opening.open.version_max = version;
+        let mut host = Host::accept(&opening, incarnation(), 1).unwrap();
         front.handle_frame(host.poll_transmit().unwrap()).unwrap();
         assert_eq!(front.poll_event(), Some(FrontEvent::Opened));
         Self {
@@ -82,6 +99,29 @@ impl Pair {
             resets: 0,
             frames: (0, 0),
         }
+    }
+
+    /// The path is lost at both ends, with all that was on it.
+    pub(crate) fn cut(&mut self) {
+        self.front.handle_lost("cut");
+        self.host.suspend();
+    }
+
+    /// The agent dials anew, and the host answers; the frames that it sends then.
+    pub(crate) fn dial(&mut self) -> Vec<Bytes> {
+        self.front.dial(self.now);
+        let open = self.front.poll_transmit(self.now).unwrap();
+        let opening = Opening::decode(open).unwrap();
+        self.host.resume(&opening, 1).unwrap();
+        std::iter::from_fn(|| self.host.poll_transmit()).collect()
+    }
+
+    /// A new path, and everything that goes over it; what happened at the front.
+    pub(crate) fn reconnect(&mut self) -> Vec<FrontEvent> {
+        for frame in self.dial() {
+            self.front.handle_frame(frame).unwrap();
+        }
+        self.settle()
     }
 
     pub(crate) fn write(&mut self, offset: u64, value: u32) {

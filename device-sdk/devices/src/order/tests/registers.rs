@@ -211,3 +211,20 @@ fn a_reset_leaves_nothing_behind() {
         assert_eq!(read8(&mut order, zero), 0, "{zero:#x}");
     }
 }
+
+#[test]
+fn its_own_reset_puts_everything_back_and_lowers_intx() {
+    let mut order = order();
+    write4(&mut order, INTERRUPT_ENABLE, 4);
+    write4(&mut order, INTERRUPT_RAISE, 4);
+    write4(&mut order, SCRATCH, 7);
+    assert!(order.intx());
+
+    write4(&mut order, RESET, 2);
+    assert_eq!(read4(&mut order, SCRATCH), 7, "only 1 resets");
+    write4(&mut order, RESET, 1);
+
+    assert_eq!(read4(&mut order, SCRATCH), 0);
+    assert_eq!(read4(&mut order, INTERRUPT_ENABLE), 0);
+    assert!(!order.intx());
+}

@@ -5,6 +5,7 @@ mod capabilities;
 mod header;
 mod messages;
 mod model;
+mod saved;
 
 use super::ConfigSpace;
 use crate::{Bar, BarIndex, Capability, Descriptor, DescriptorBuilder, registers::BAR0};

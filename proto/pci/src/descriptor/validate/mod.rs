@@ -6,6 +6,7 @@ mod interrupts;
 mod lists;
 mod platform;
 mod ranges;
+mod recovery;
 
 use super::{DescriptorError, DescriptorParts, Inner, Region};
 use crate::BarIndex;
@@ -35,6 +36,7 @@ fn validate_pci(mut parts: DescriptorParts) -> Result<Inner, DescriptorError> {
     });
     let ranges = ranges::validate(&parts.ranges, &regions)?;
     let interrupts = interrupts::validate(&parts.interrupts, &config.image, &bars)?;
+    let recovery = recovery::validate(&parts.recovery, &regions)?;
     Ok(Inner {
         config,
         bars,
@@ -43,6 +45,7 @@ fn validate_pci(mut parts: DescriptorParts) -> Result<Inner, DescriptorError> {
         rom: parts.rom,
         ranges,
         interrupts,
+        recovery,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Config, DescriptorError, DescriptorParts, Inner, Interrupts, Region},
-    ranges,
+    ranges, recovery,
 };
 use crate::{AddressKind, BarIndex, Platform, PlatformError, PlatformParts};
 
@@ -26,6 +26,7 @@ pub(super) fn validate(
         rom: Vec::new(),
         ranges: ranges::validate(&parts.ranges, &regions)?,
         interrupts: interrupts(parts, platform.line())?,
+        recovery: recovery::validate(&parts.recovery, &regions)?,
         platform: Some(platform),
     })
 }

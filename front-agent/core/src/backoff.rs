@@ -7,7 +7,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// Doubles with each attempt, and takes away up to a half at random so that many agents do not come back at once.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     next: Duration,
 }
 
@@ -19,7 +19,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next delay.
-    pub(crate) fn next_delay(&mut self) -> Duration {
+    pub fn next_delay(&mut self) -> Duration {
         // Without random numbers agents may come back together: no reason to give up.
         self.delay_with(getrandom::u32().unwrap_or(0))
     }

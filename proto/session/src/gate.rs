@@ -1,11 +1,16 @@
 //! Which session of a device counts: the host's side of fencing.
 
-use potemkin_session::ids::{Epoch, Path, SessionId};
+use crate::{
+    ids::{AttachNumber, Epoch, Path, SessionId},
+    planted::{self, Bug},
+};
 
+/// Of two dials of the session the one with the newer attach number counts.
+///
 /// Per device. The highest epoch only grows; at one epoch a session is allowed once, and never again after it ended or was
 /// shut out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gate {
+pub struct Gate {
     highest: Epoch,
     allowed: Allowed,
 }
@@ -14,21 +19,27 @@ pub(crate) struct Gate {
 enum Allowed {
     /// No session yet at the highest epoch.
     Nobody,
-    Session(SessionId),
+    Session {
+        id: SessionId,
+        /// The newest dial that was admitted; 0 before the first.
+        newest: AttachNumber,
+    },
     /// Whoever was allowed at the highest epoch is not any more.
     Over,
 }
 
 /// What a fence asks for, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FenceOrder {
-    pub(crate) epoch: Epoch,
-    pub(crate) session: Option<SessionId>,
+pub struct FenceOrder {
+    /// From now on only this counts.
+    pub epoch: Epoch,
+    /// The one session allowed at it; none: nobody.
+    pub session: Option<SessionId>,
 }
 
 /// What a fence that is obeyed changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// It was obeyed before: the session that it names goes on.
     None,
     /// Whoever uses the device must leave it.
@@ -37,60 +48,98 @@ pub(crate) enum Change {
 
 /// Why a fence is not obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FenceError {
+pub enum FenceError {
+    /// A newer one was obeyed.
     #[error("epoch: {} is older than {}, the newest known to this host", .asked.0, .highest.0)]
-    OldEpoch { asked: Epoch, highest: Epoch },
+    OldEpoch {
+        /// The one that came.
+        asked: Epoch,
+        /// The newest one.
+        highest: Epoch,
+    },
+    /// One epoch is for one session.
     #[error("session_id: another session was allowed at epoch {}", .epoch.0)]
-    OtherSession { epoch: Epoch },
+    OtherSession {
+        /// At which.
+        epoch: Epoch,
+    },
+    /// A session that has ended begins no more.
     #[error("session_id: the session has ended")]
     Ended,
 }
 
 /// Why a session may not use the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AdmitError {
+pub enum AdmitError {
+    /// A newer one is known.
     #[error("header.epoch: {} is older than {}, the newest known to this host", .asked.0, .highest.0)]
-    OldEpoch { asked: Epoch, highest: Epoch },
+    OldEpoch {
+        /// The one that came.
+        asked: Epoch,
+        /// The newest one.
+        highest: Epoch,
+    },
+    /// No fence has named it.
     #[error("header.epoch: this host was not fenced for epoch {}", .asked.0)]
-    UnknownEpoch { asked: Epoch },
+    UnknownEpoch {
+        /// The one that came.
+        asked: Epoch,
+    },
+    /// The fence has named another.
     #[error("header.session_hi, session_lo: not the session that this host was fenced for")]
     OtherSession,
+    /// It was ended or shut out.
     #[error("header.session_hi, session_lo: the session has ended")]
     Ended,
+    /// A newer dial of the session came before.
+    #[error("header.attach_number: {} is not newer than {}, which this host has", .asked.0, .newest.0)]
+    OldAttach {
+        /// The one that came.
+        asked: AttachNumber,
+        /// The newest one.
+        newest: AttachNumber,
+    },
 }
 
 impl Gate {
     /// As the host starts: nobody may use the device, and nobody ever with an epoch below `highest`.
-    pub(crate) fn new(highest: Epoch) -> Self {
+    pub fn new(highest: Epoch) -> Self {
         Self {
             highest,
             allowed: Allowed::Nobody,
         }
     }
 
-    pub(crate) fn highest(&self) -> Epoch {
+    /// The highest epoch seen.
+    pub fn highest(&self) -> Epoch {
         self.highest
     }
 
     /// The first half of a fence: shuts everybody out, unless the very session is allowed already.
-    pub(crate) fn shut(&mut self, order: FenceOrder) -> Result<Change, FenceError> {
+    ///
+    /// # Errors
+    /// Why it is not obeyed; nothing has changed then.
+    pub fn shut(&mut self, order: FenceOrder) -> Result<Change, FenceError> {
         let FenceOrder { epoch, session } = order;
-        if epoch < self.highest {
+        if epoch < self.highest && !planted::is(Bug::OlderFenceObeyed) {
             return Err(FenceError::OldEpoch {
                 asked: epoch,
                 highest: self.highest,
             });
         }
-        if epoch > self.highest {
+        if epoch != self.highest {
             *self = Self::new(epoch);
             return Ok(Change::ShutOut);
         }
         match (self.allowed, session) {
-            (Allowed::Session(allowed), Some(asked)) if allowed == asked => Ok(Change::None),
-            (Allowed::Session(_), Some(_)) => Err(FenceError::OtherSession { epoch }),
+            (Allowed::Session { id, .. }, Some(asked)) if id == asked => {
+                let again = planted::is(Bug::RepeatedFenceShutsOut);
+                Ok(if again { Change::ShutOut } else { Change::None })
+            }
+            (Allowed::Session { .. }, Some(_)) => Err(FenceError::OtherSession { epoch }),
             (Allowed::Over, Some(_)) => Err(FenceError::Ended),
             (Allowed::Nobody, _) => Ok(Change::ShutOut),
-            (Allowed::Session(_) | Allowed::Over, None) => {
+            (Allowed::Session { .. } | Allowed::Over, None) => {
                 self.allowed = Allowed::Over;
                 Ok(Change::ShutOut)
             }
@@ -98,30 +147,48 @@ impl Gate {
     }
 
     /// The second half, when the epoch is on disk: lets the session in, unless a newer fence came in between.
-    pub(crate) fn open(&mut self, order: FenceOrder) {
+    pub fn open(&mut self, order: FenceOrder) {
         if let (Some(session), Allowed::Nobody) = (order.session, self.allowed)
-            && order.epoch == self.highest
+            && (order.epoch == self.highest || planted::is(Bug::OlderHalfOpens))
         {
-            self.allowed = Allowed::Session(session);
+            self.allowed = Allowed::Session {
+                id: session,
+                newest: AttachNumber(0),
+            };
         }
     }
 
-    /// Whether a path's session may use the device.
-    pub(crate) fn admit(&self, path: Path) -> Result<(), AdmitError> {
+    /// Whether a dial's session may use the device: then it is the newest.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&mut self, path: Path) -> Result<(), AdmitError> {
         let asked = path.epoch;
+        if planted::is(Bug::StaleEpochAdmitted) && asked < self.highest {
+            return Ok(());
+        }
         if asked < self.highest {
             return Err(AdmitError::OldEpoch {
                 asked,
                 highest: self.highest,
             });
         }
-        match self.allowed {
-            Allowed::Session(allowed) if asked == self.highest => {
-                if allowed == path.session {
-                    Ok(())
-                } else {
-                    Err(AdmitError::OtherSession)
+        match &mut self.allowed {
+            Allowed::Session { id, newest } if asked == self.highest => {
+                if *id != path.session {
+                    return Err(AdmitError::OtherSession);
                 }
+                let (asked, newest_known) = (path.attach_number, *newest);
+                let older = asked < newest_known && !planted::is(Bug::OlderAttachAdmitted);
+                let equal = asked == newest_known && !planted::is(Bug::EqualAttachAdmitted);
+                if older || equal {
+                    return Err(AdmitError::OldAttach {
+                        asked,
+                        newest: newest_known,
+                    });
+                }
+                *newest = asked;
+                Ok(())
             }
             Allowed::Over if asked == self.highest => Err(AdmitError::Ended),
             _ => Err(AdmitError::UnknownEpoch { asked }),
@@ -129,8 +196,11 @@ impl Gate {
     }
 
     /// The session ended by itself.
-    pub(crate) fn ended(&mut self, session: SessionId) {
-        if self.allowed == Allowed::Session(session) {
+    pub fn ended(&mut self, session: SessionId) {
+        if planted::is(Bug::EndedSessionAdmitted) {
+            return;
+        }
+        if matches!(self.allowed, Allowed::Session { id, .. } if id == session) {
             self.allowed = Allowed::Over;
         }
     }
@@ -139,8 +209,6 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use potemkin_session::ids::AttachNumber;
 
     use super::*;
 
@@ -171,7 +239,7 @@ mod tests {
 
     #[test]
     fn nobody_is_admitted_before_a_fence() {
-        let gate = Gate::new(Epoch(3));
+        let mut gate = Gate::new(Epoch(3));
 
         for epoch in [3, 4] {
             assert_eq!(
@@ -197,7 +265,7 @@ mod tests {
 
     #[test]
     fn only_the_fenced_session_at_the_fenced_epoch_is_admitted() {
-        let gate = fenced(3, A);
+        let mut gate = fenced(3, A);
 
         assert_eq!(gate.admit(path(3, A)), Ok(()));
         assert_eq!(gate.admit(path(3, B)), Err(AdmitError::OtherSession));
@@ -209,6 +277,26 @@ mod tests {
             gate.admit(path(4, A)),
             Err(AdmitError::UnknownEpoch { .. })
         ));
+    }
+
+    #[test]
+    fn of_two_dials_the_newer_counts() {
+        let mut gate = fenced(3, A);
+        let dial = |number| Path {
+            attach_number: AttachNumber(number),
+            ..path(3, A)
+        };
+        assert_eq!(gate.admit(dial(2)), Ok(()));
+        for old in [1, 2] {
+            assert_eq!(
+                gate.admit(dial(old)),
+                Err(AdmitError::OldAttach {
+                    asked: AttachNumber(old),
+                    newest: AttachNumber(2),
+                })
+            );
+        }
+        assert_eq!(gate.admit(dial(3)), Ok(()));
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Random bytes that a seed brings back (SplitMix64).
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What one peer does at random. The same seed, kind and number give the same peer.
-pub(crate) struct Dice {
+/// What one peer, or one round, does at random. The same seed, kind and number give the same.
+#[derive(Debug)]
+pub struct Dice {
     /// The peer's number in its crowd.
-    pub(crate) number: u64,
+    pub number: u64,
     state: u64,
 }
 
 impl Dice {
-    pub(crate) fn new(seed: u64, kind: &str, number: u64) -> Self {
+    /// The dice of one.
+    #[must_use]
+    pub fn new(seed: u64, kind: &str, number: u64) -> Self {
         let mixed = kind.bytes().fold(seed, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -19,7 +23,8 @@ impl Dice {
     }
 
     /// One of these, in turn from peer to peer, so that a crowd has them all.
-    pub(crate) fn in_turn<'a, T>(&self, of: &'a [T]) -> &'a T {
+    #[must_use]
+    pub fn in_turn<'a, T>(&self, of: &'a [T]) -> &'a T {
         let count = u64::try_from(of.len()).unwrap();
         &of[usize::try_from(self.number % count).unwrap()]
     }
@@ -32,12 +37,18 @@ impl Dice {
     }
 
     /// From `least` to `most`, both included.
-    pub(crate) fn between(&mut self, least: usize, most: usize) -> usize {
+    pub fn between(&mut self, least: usize, most: usize) -> usize {
         let span = u64::try_from(most - least).unwrap() + 1;
         least + usize::try_from(self.next() % span).unwrap()
     }
 
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+    /// One of these.
+    pub fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.between(0, of.len() - 1)]
+    }
+
+    /// So many.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         std::iter::repeat_with(|| self.next().to_le_bytes())
             .flatten()
             .take(count)
@@ -46,7 +57,8 @@ impl Dice {
 }
 
 /// For a run that asks for no seed.
-pub(crate) fn any_seed() -> u64 {
+#[must_use]
+pub fn any_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_secs() ^ u64::from(now.subsec_nanos()).rotate_left(32)
 }
