@@ -148,7 +148,7 @@ impl Opening {
     /// When it is not a sound `open`, or speaks no version of ours.
     pub fn decode(bytes: Bytes) -> Result<Self, Violation> {
         let frame = Frame::decode(bytes)?;
-        let header = &frame.header;
+        let (header, checked) = (&frame.header, frame.checked);
         let path = Path {
             session: SessionId::from_halves(header.session_hi, header.session_lo),
             epoch: Epoch(header.epoch),
@@ -166,6 +166,10 @@ impl Opening {
                 max: open.version_max,
                 ours: VERSION,
             });
+        }
+        // Only a relay of version 1 drops the check, and it lets no other version through than its own.
+        if open.version_min >= RESUMABLE && !checked {
+            return Err(Violation::Unchecked);
         }
         Ok(Self { path, open })
     }

@@ -112,7 +112,9 @@ impl HostActor {
         let registrations = self.registrations.iter().map(Registration::next_wake);
         let served = self.served.iter().filter_map(|served| {
             let live = served.live.as_ref()?;
-            let jobs = served.device.next_job();
+            // Without room the device waits for some: news of it wake the host.
+            let room = live.core.dma_backlog() < turn::BACKLOG_MAX;
+            let jobs = served.device.next_job().filter(|_| room);
             let busy = Some(served.busy_until).filter(|_| !served.drained);
             jobs.into_iter().chain(live.grace_until).chain(busy).min()
         });

@@ -19,7 +19,7 @@ use crate::{
 /// Callbacks of a turn.
 const TURN_MAX: usize = 256;
 /// DMA under way past which the device waits with its jobs.
-const BACKLOG_MAX: usize = 1 << 20;
+pub(super) const BACKLOG_MAX: usize = 1 << 20;
 
 impl HostActor {
     /// Lets the device of a session do what there is to do, and sends what that gives.

@@ -572,3 +572,16 @@ fn an_older_relay_costs_a_path_and_not_the_session() {
     pair.reconnect();
     assert_eq!(pair.log, [(0, 1)]);
 }
+
+#[test]
+fn a_dial_that_resumes_without_its_check_is_refused() {
+    let mut pair = Pair::live();
+    pair.cut();
+    pair.front.dial(pair.now);
+    let open = pair.front.poll_transmit(pair.now).unwrap();
+
+    let cut = open.slice(..open.len() - check::CHECK_BYTES);
+
+    assert_eq!(Opening::decode(cut).unwrap_err(), Violation::Unchecked);
+    assert!(Opening::decode(open).is_ok());
+}
